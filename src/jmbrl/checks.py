@@ -74,7 +74,9 @@ def action_bounds(low: Any, high: Any) -> Continuous:
         raise ValueError(f"action bounds must be two vectors of one length, got shapes {low.shape} and {high.shape}")
     for i, (a, b) in enumerate(zip(low, high, strict=True)):
         if not (math.isfinite(a) and math.isfinite(b)):
-            raise ValueError(f"action bounds must be finite, got [{a}, {b}] in dimension {i}: give finite bounds or act_limit=")
+            raise ValueError(
+                f"action bounds must be finite, got [{a}, {b}] in dimension {i}: give finite bounds or act_limit="
+            )
         if a >= b:
             raise ValueError(f"action bounds must have low < high, got [{a}, {b}] in dimension {i}")
     return Continuous(tuple(low.tolist()), tuple(high.tolist()))

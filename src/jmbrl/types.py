@@ -221,6 +221,8 @@ class Model(NamedTuple):
       set_stats: ``(params, transitions[N], mask[N]) -> Params``: refit the statistics on the rows where
         ``mask``; identity when there are none.
       predict: ``(params, belief, action) -> Prediction`` for calibration; None where there is none.
+      expect: ``(params, beliefs[N], actions[N]) -> (beliefs[N], Outcome[N])``: ``step_many`` without its sampled noise;
+        None where a model has no such thing.
       fit: ``(key, params, opt, data) -> (params, opt, info)`` for models that are not trained by gradient;
         None: ``models.trainer`` makes it from ``loss``.
       data_kind: what ``loss`` takes.
@@ -242,6 +244,7 @@ class Model(NamedTuple):
     data_kind: DataKind = DataKind.ROWS
     members: int = 0
     member: "Model | None" = None
+    expect: Callable | None = None
 
 
 class Prediction(NamedTuple):

@@ -1,1 +1,16 @@
+"""Networks and distributions. The only place of jmbrl that imports ``flax.linen``."""
 
+from jmbrl.networks.dense import apply_dense, init_dense, swish
+from jmbrl.networks.distributions import Categorical, Normal, TanhNormal
+from jmbrl.networks.mlp import MLP, fan_in_normal
+
+__all__ = [
+    "MLP",
+    "Categorical",
+    "Normal",
+    "TanhNormal",
+    "apply_dense",
+    "fan_in_normal",
+    "init_dense",
+    "swish",
+]

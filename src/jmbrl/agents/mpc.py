@@ -1,0 +1,140 @@
+"""Model-predictive control: learn a model, plan through it, execute the first actions, plan again."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl import checks, data
+from jmbrl.rollout import mean_return, objective
+from jmbrl.types import Agent, Array, Continuous, Discrete, Key, Model, Params, Planner, PyTree, Spec, Transition
+
+
+class MPCState(NamedTuple):
+    """``opt`` and ``replay`` are None where the model does not learn."""
+
+    params: Params
+    opt: PyTree
+    replay: data.Replay | None
+
+
+class MPCCarry(NamedTuple):
+    """What acting remembers: the belief, the action that led here, the plan under way and its age in steps."""
+
+    belief: PyTree
+    action: Array
+    plan_state: PyTree
+    plan: Array
+    age: Array
+
+
+def mpc(
+    spec: Spec,
+    model: Model,
+    planner: Planner,
+    *,
+    trainer: NamedTuple | None = None,
+    particles: int = 1,
+    gamma: float | Array = 1.0,
+    terminal_value: Callable | None = None,
+    reduce: Callable = mean_return,
+    replan_every: int = 1,
+    action_noise: float | Array = 0.0,
+    fit_every: int | None = None,
+    warmup: int | None = None,
+    capacity: int = 100_000,
+) -> Agent:
+    """Plan with a planner through a model; refit the model to all data every so often.
+
+    Args:
+      spec: the environment's.
+      model: any ``Model``; whatever its belief is, the planner does not see it.
+      planner: any ``Planner``.
+      trainer: ``models.trainer(model, ...)`` or ``models.sequence_trainer(model, ...)``; None for a model that is not
+        learned (the simulator).
+      particles: imagined rollouts per candidate.
+      gamma, terminal_value, reduce: as in ``rollout.objective``.
+      replan_every: actions executed per plan, in ``[1, planner.horizon]``; 1 is MPC, the horizon is open loop.
+      action_noise: standard deviation of Gaussian noise on explored actions, in units of the action box (continuous),
+        or the probability of a uniform action (discrete).
+      fit_every: environment steps between fits; one episode by default.
+      warmup: environment steps of random actions before the first fit; one episode by default.
+      capacity: rows of replay per environment.
+
+    Raises:
+      ValueError: a number outside its range; a warm-up that leaves nothing to fit.
+
+    Source: Nagabandi et al. 2018 (arXiv 1708.02596); Chua et al. 2018 (arXiv 1805.12114), algorithm 1.
+    """
+    learns = trainer is not None
+    replan_every = checks.integer("replan_every", replan_every, 1, planner.horizon)
+    fit_every = checks.integer("fit_every", spec.max_steps if fit_every is None else fit_every, 1)
+    warmup = checks.integer(
+        "warmup", (spec.max_steps if learns else 0) if warmup is None else warmup, 1 if learns else 0
+    )
+    capacity = checks.integer("capacity", capacity, 1)
+    no_action = jnp.zeros(spec.action.shape, jnp.int32 if isinstance(spec.action, Discrete) else jnp.float32)
+
+    def init(key: Key, num_envs: int) -> MPCState:
+        params = model.init(key)
+        if not learns:
+            return MPCState(params, None, None)
+        return MPCState(params, trainer.init(params), data.empty(spec, capacity, num_envs))
+
+    def reset(state: MPCState) -> MPCCarry:
+        plan = jnp.zeros((planner.horizon, *no_action.shape), no_action.dtype)
+        return MPCCarry(model.initial(state.params), no_action, planner.init(), plan, jnp.zeros((), jnp.int32))
+
+    def act(key: Key, state: MPCState, carry: MPCCarry, obs: PyTree, is_first: Array, explore: bool) -> tuple:
+        key_encode, key_plan, key_noise = jax.random.split(key, 3)
+        fresh = reset(state)
+        carry = jax.tree.map(lambda new, old: jnp.where(is_first, new, old), fresh, carry)
+        belief = model.encode(key_encode, state.params, carry.belief, carry.action, obs, is_first)
+
+        def replan(plan_state: PyTree) -> tuple[Array, PyTree, dict]:
+            goal = objective(
+                model,
+                state.params,
+                belief,
+                particles=particles,
+                gamma=gamma,
+                terminal_value=terminal_value,
+                reduce=reduce,
+            )
+            plan, plan_state, info = planner.plan(key_plan, plan_state, goal)
+            return plan, planner.shift(plan_state, replan_every), {f"plan_{name}": x for name, x in info.items()}
+
+        if replan_every == 1:
+            plan, plan_state, info = replan(carry.plan_state)
+        else:
+            shapes = jax.eval_shape(replan, carry.plan_state)[2]
+            keep = (carry.plan, carry.plan_state, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes))
+            due = carry.age % replan_every == 0
+            plan, plan_state, info = jax.lax.cond(due, lambda: replan(carry.plan_state), lambda: keep)
+        action = plan[carry.age % replan_every]
+        if explore:
+            action = explored(key_noise, spec, action, action_noise)
+        return action, MPCCarry(belief, action, plan_state, plan, carry.age + 1), info
+
+    def record(state: MPCState, rows: Transition, valid: Array) -> MPCState:
+        return state._replace(replay=data.add(state.replay, rows, valid)) if learns else state
+
+    def fit(key: Key, state: MPCState, step: Array) -> tuple[MPCState, dict]:
+        params, opt, info = trainer.fit(key, state.params, state.opt, state.replay)
+        info = {f"model/{name}": value for name, value in info.items()}
+        return MPCState(params, opt, state.replay), info
+
+    phases = ((fit_every, fit),) if learns else ()
+    return Agent(init, reset, act, record, phases, warmup, model, lambda state: state.params)
+
+
+def explored(key: Key, spec: Spec, action: Array, noise: float | Array) -> Array:
+    """The action with exploration noise: Gaussian and clipped in a box, else uniform with probability ``noise``."""
+    if isinstance(noise, float | int) and noise == 0:
+        return action
+    if isinstance(spec.action, Continuous):
+        return jnp.clip(action + noise * jax.random.normal(key, action.shape), -1.0, 1.0)
+    key_coin, key_action = jax.random.split(key)
+    other = jax.random.randint(key_action, action.shape, 0, spec.action.n)
+    return jnp.where(jax.random.bernoulli(key_coin, noise), other, action)

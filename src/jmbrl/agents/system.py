@@ -1,0 +1,28 @@
+"""What the command line knows of a named system: its settings and how to make it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jmbrl.types import Env
+
+
+def as_is(env: Env) -> Env:
+    return env
+
+
+class System(NamedTuple):
+    """A named system.
+
+    Attributes:
+      name: as in ``jmbrl train NAME``.
+      config: a frozen dataclass of settings; its defaults are the paper's where it names them.
+      make: ``(env, config) -> Agent``.
+      summary: one line.
+      wrap: what the environment is wrapped in first (the true state for a simulator).
+    """
+
+    name: str
+    config: type
+    make: Callable[[Env, Any], Any]
+    summary: str
+    wrap: Callable[[Env], Env] = as_is

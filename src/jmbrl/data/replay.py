@@ -1,0 +1,206 @@
+"""What was seen: one ring of transitions per environment, advancing together.
+
+Rows are kept time-major, ``[capacity, num_envs]``. A row that arrived broken (NaN or infinite) keeps its
+place but is marked invalid, so that the environments stay aligned and no window reaches across the gap.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmbrl import checks
+from jmbrl.types import Array, Discrete, Key, Sequence, Spec, Transition
+
+
+class Replay(NamedTuple):
+    """A ring per environment.
+
+    Attributes:
+      data: rows, leaves ``[capacity, num_envs, ...]``.
+      valid: ``bool[capacity, num_envs]``, False where nothing (or something broken) is stored.
+      is_first: ``bool[capacity, num_envs]``, True where the row does not continue the one before it.
+      cursor: ``int32``, the place written next.
+      size: ``int32``, how many places are filled, at most ``capacity``.
+      dropped: ``int32``, rows refused so far because they were not finite.
+    """
+
+    data: Transition
+    valid: Array
+    is_first: Array
+    cursor: Array
+    size: Array
+    dropped: Array
+
+    @property
+    def capacity(self) -> int:
+        return self.valid.shape[0]
+
+    @property
+    def num_envs(self) -> int:
+        return self.valid.shape[1]
+
+
+def empty(spec: Spec, capacity: int, num_envs: int = 1) -> Replay:
+    """An empty replay of ``capacity`` rows per environment.
+
+    Raises:
+      ValueError: ``capacity`` or ``num_envs`` below 1.
+    """
+    capacity = checks.integer("capacity", capacity, 1)
+    num_envs = checks.integer("num_envs", num_envs, 1)
+    rows = (capacity, num_envs)
+    obs = jnp.zeros((*rows, *spec.obs_shape), spec.obs_dtype)
+    action = jnp.zeros((*rows, *spec.action.shape), jnp.int32 if isinstance(spec.action, Discrete) else jnp.float32)
+    flag = jnp.zeros(rows, bool)
+    data = Transition(obs, action, jnp.zeros(rows), obs, flag, flag)
+    zero = jnp.zeros((), jnp.int32)
+    return Replay(data, flag, flag, zero, zero, zero)
+
+
+def add(replay: Replay, rows: Transition, valid: Array | bool = True) -> Replay:
+    """Append one row per environment.
+
+    Args:
+      replay: the ring.
+      rows: leaves ``[num_envs, ...]``.
+      valid: ``bool[num_envs]``; rows that are not finite are refused whatever it says.
+    """
+    ok = jnp.broadcast_to(jnp.asarray(valid, bool), (replay.num_envs,)) & finite(rows)
+    before = (replay.cursor - 1) % replay.capacity
+    ended = replay.data.terminated[before] | replay.data.truncated[before] | ~replay.valid[before]
+    is_first = ended | (replay.size == 0)
+
+    def write(ring: Array, new: Array) -> Array:
+        keep = ok.reshape(ok.shape + (1,) * (new.ndim - 1))
+        return ring.at[replay.cursor].set(jnp.where(keep, new, jnp.zeros_like(new)).astype(ring.dtype))
+
+    return Replay(
+        data=jax.tree.map(write, replay.data, rows),
+        valid=replay.valid.at[replay.cursor].set(ok),
+        is_first=replay.is_first.at[replay.cursor].set(is_first),
+        cursor=(replay.cursor + 1) % replay.capacity,
+        size=jnp.minimum(replay.size + 1, replay.capacity),
+        dropped=replay.dropped + jnp.sum(~ok, dtype=jnp.int32),
+    )
+
+
+def finite(rows: Transition) -> Array:
+    """``bool[N]``: which rows hold finite numbers only."""
+    leaves = [
+        x
+        for x in jax.tree.leaves((rows.obs, rows.action, rows.reward, rows.next_obs))
+        if jnp.issubdtype(x.dtype, jnp.floating)
+    ]
+    return jnp.stack([jnp.all(jnp.isfinite(x.reshape(x.shape[0], -1)), axis=1) for x in leaves]).all(axis=0)
+
+
+def rows(replay: Replay) -> tuple[Transition, Array]:
+    """All valid rows, compacted to the front.
+
+    Returns:
+      ``Transition[capacity * num_envs]`` and the count: rows from ``count`` on are padding.
+    """
+    total = replay.capacity * replay.num_envs
+    index = jnp.nonzero(replay.valid.reshape(-1), size=total, fill_value=0)[0]
+    flat = jax.tree.map(lambda x: x.reshape(total, *x.shape[2:])[index], replay.data)
+    return flat, jnp.sum(replay.valid, dtype=jnp.int32)
+
+
+def sample(key: Key, replay: Replay, batch: int) -> Transition:
+    """``batch`` rows, uniformly with replacement among the valid ones (row 0 while there is none)."""
+    valid = replay.valid.reshape(-1)
+    order = jnp.cumsum(valid)
+    wanted = jax.random.randint(key, (batch,), 0, jnp.maximum(order[-1], 1))
+    index = jnp.minimum(jnp.searchsorted(order, wanted + 1), valid.size - 1)
+    return jax.tree.map(lambda x: x.reshape(valid.size, *x.shape[2:])[index], replay.data)
+
+
+def sample_sequences(key: Key, replay: Replay, batch: int, length: int) -> Sequence:
+    """``batch`` windows of ``length`` consecutive rows, ``Sequence[batch, length]``.
+
+    Starts are uniform over the filled part of each ring, oldest row first, and no window crosses the place
+    where the ring was last written. While fewer than ``length`` rows are stored the tail is masked out.
+
+    Raises:
+      ValueError: ``length`` exceeds the capacity.
+    """
+    checks.integer("length", length, 1)
+    if length > replay.capacity:
+        raise ValueError(f"length must be at most the replay's capacity {replay.capacity}, got {length}")
+    key_start, key_env = jax.random.split(key)
+    starts = jax.random.randint(key_start, (batch,), 0, jnp.maximum(replay.size - length + 1, 1))
+    envs = jax.random.randint(key_env, (batch,), 0, replay.num_envs)
+    oldest = (replay.cursor - replay.size) % replay.capacity
+    offset = starts[:, None] + jnp.arange(length)
+    place = (oldest + offset) % replay.capacity
+    data = jax.tree.map(lambda x: x[place, envs[:, None]], replay.data)
+    mask = replay.valid[place, envs[:, None]] & (offset < replay.size)
+    is_first = replay.is_first[place, envs[:, None]].at[:, 0].set(True)
+    return Sequence(data, is_first, mask)
+
+
+def from_arrays(
+    obs: Any,
+    action: Any,
+    reward: Any,
+    next_obs: Any,
+    terminated: Any,
+    truncated: Any = None,
+    *,
+    capacity: int | None = None,
+) -> Replay:
+    """A replay from logged arrays, one row per step in the order of time.
+
+    Args:
+      obs, next_obs: ``[N, ...]``; ``action``: ``[N, A]`` in ``[-1, 1]`` or ``int[N]``; ``reward``: ``[N]``;
+        ``terminated, truncated``: ``bool[N]``.
+      capacity: room for later rows; ``N`` by default.
+
+    Raises:
+      ValueError: no rows, lengths that differ, or a number that is not finite (with its row and column).
+
+    >>> import numpy as np
+    >>> log = from_arrays(np.zeros((3, 2)), np.zeros((3, 1)), np.ones(3), np.ones((3, 2)), np.zeros(3, bool))
+    >>> int(rows(log)[1])
+    3
+    """
+    action = np.asarray(action)
+    arrays = {
+        "obs": np.asarray(obs),
+        "action": action.astype(np.int32 if np.issubdtype(action.dtype, np.integer) else np.float32),
+        "reward": np.asarray(reward, np.float32),
+        "next_obs": np.asarray(next_obs),
+        "terminated": np.asarray(terminated, bool),
+    }
+    arrays["truncated"] = np.zeros_like(arrays["terminated"]) if truncated is None else np.asarray(truncated, bool)
+    count = len(arrays["obs"])
+    if count == 0:
+        raise ValueError("obs must have at least one row, got none")
+    for name, values in arrays.items():
+        if len(values) != count:
+            raise ValueError(f"{name} must have as many rows as obs ({count}), got {len(values)}")
+        if np.issubdtype(values.dtype, np.floating):
+            checks.finite_rows(name, values)
+    checks.same_shape("next_obs", arrays["next_obs"].shape, arrays["obs"].shape, "obs")
+    capacity = checks.integer("capacity", count if capacity is None else capacity, count)
+    return _fill(arrays, count, capacity)
+
+
+def _fill(arrays: dict[str, np.ndarray], count: int, capacity: int) -> Replay:
+    def ring(values: np.ndarray) -> Array:
+        dtype = np.float32 if np.issubdtype(values.dtype, np.floating) else values.dtype
+        out = np.zeros((capacity, 1, *values.shape[1:]), dtype)
+        out[:count, 0] = values
+        return jnp.asarray(out)
+
+    ended = arrays["terminated"] | arrays["truncated"]
+    return Replay(
+        data=Transition(**{name: ring(values) for name, values in arrays.items()}),
+        valid=ring(np.ones(count, bool)),
+        is_first=ring(np.concatenate([[True], ended[:-1]])),
+        cursor=jnp.asarray(count % capacity, jnp.int32),
+        size=jnp.asarray(count, jnp.int32),
+        dropped=jnp.zeros((), jnp.int32),
+    )

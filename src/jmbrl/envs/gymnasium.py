@@ -1,0 +1,3 @@
+"""Adapter, being written."""
+
+NAMES: tuple[str, ...] = ()

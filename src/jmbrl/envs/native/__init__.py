@@ -1,0 +1,1 @@
+"""Tasks written here, in pure JAX."""

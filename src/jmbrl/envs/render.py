@@ -1,0 +1,64 @@
+"""Small pictures of an observation, drawn with Pillow: ``uint8[H, W, 3]`` NumPy arrays."""
+
+import math
+from typing import Any
+
+import numpy as np
+
+WIDTH, HEIGHT = 240, 160
+_SCALE = 4  # draw large, then shrink: smooth edges
+_WHITE, _GREY, _INK, _RED, _BLUE = (255, 255, 255), (200, 200, 205), (40, 40, 48), (214, 69, 65), (52, 101, 164)
+
+
+def pendulum(obs: Any) -> np.ndarray:
+    """A pendulum from ``[cos theta, sin theta, ...]``; ``theta = 0`` is upright."""
+    cos, sin = (float(v) for v in np.asarray(obs)[:2])
+    canvas = _Canvas(metres=2.6)
+    canvas.line((0.0, 0.0), (-sin, cos), 0.16, _RED)
+    canvas.dot((0.0, 0.0), 0.06, _INK)
+    return canvas.pixels()
+
+
+def cartpole_swingup(obs: Any) -> np.ndarray:
+    """A cart on its rail from ``[sin theta, cos theta, x, ...]``; ``theta = 0`` hangs down, the dot is the goal."""
+    sin, cos, x = (float(v) for v in np.asarray(obs)[:3])
+    canvas = _Canvas(metres=3.6)
+    canvas.line((-2.5, 0.0), (2.5, 0.0), 0.03, _GREY)
+    canvas.dot((0.0, 0.6), 0.08, _GREY)
+    canvas.box((x, 0.0), 0.3, 0.16, _BLUE)
+    canvas.line((x, 0.0), (x - 0.6 * sin, -0.6 * cos), 0.08, _RED)
+    return canvas.pixels()
+
+
+class _Canvas:
+    """A white picture ``metres`` tall, or as wide as needed, with the origin in its middle."""
+
+    def __init__(self, metres: float) -> None:
+        from PIL import Image, ImageDraw
+
+        self._image = Image.new("RGB", (WIDTH * _SCALE, HEIGHT * _SCALE), _WHITE)
+        self._draw = ImageDraw.Draw(self._image)
+        self._unit = HEIGHT * _SCALE / metres
+
+    def _at(self, point: tuple[float, float]) -> tuple[float, float]:
+        x, y = (v if math.isfinite(v) else 0.0 for v in point)
+        return WIDTH * _SCALE / 2 + x * self._unit, HEIGHT * _SCALE / 2 - y * self._unit
+
+    def line(self, start: tuple, end: tuple, thickness: float, colour: tuple) -> None:
+        width = max(1, round(thickness * self._unit))
+        self._draw.line([self._at(start), self._at(end)], fill=colour, width=width)
+        for point in (start, end):
+            self.dot(point, thickness / 2, colour)
+
+    def dot(self, middle: tuple, radius: float, colour: tuple) -> None:
+        x, y = self._at(middle)
+        r = radius * self._unit
+        self._draw.ellipse([x - r, y - r, x + r, y + r], fill=colour)
+
+    def box(self, middle: tuple, width: float, height: float, colour: tuple) -> None:
+        x, y = self._at(middle)
+        w, h = width * self._unit / 2, height * self._unit / 2
+        self._draw.rectangle([x - w, y - h, x + w, y + h], fill=colour)
+
+    def pixels(self) -> np.ndarray:
+        return np.asarray(self._image.resize((WIDTH, HEIGHT)), np.uint8)

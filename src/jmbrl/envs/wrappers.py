@@ -1,0 +1,200 @@
+"""Environments made from environments. Each wrapper keeps the spec true and drops what no longer holds."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmbrl import checks
+from jmbrl.envs.vector import select, vectorize
+from jmbrl.types import Array, Env, Key, PyTree, Spec, TimeStep, VectorEnv
+
+
+class StateObs(NamedTuple):
+    """An observation together with the true state it came from."""
+
+    obs: Array
+    state: PyTree
+
+
+class Stacked(NamedTuple):
+    """A wrapped environment's state and its last observations, oldest first: ``[frames, ...]``."""
+
+    inner: PyTree
+    frames: Array
+
+
+def mask_obs(env: Env, keep: Sequence[int]) -> Env:
+    """Only the entries ``keep`` of a vector observation, in that order: a task that needs a memory.
+
+    ``reward_fn`` and ``termination_fn`` are dropped, as they may read what is hidden; ``render`` likewise.
+    """
+    size = _vector_size("mask_obs", env.spec)
+    keep = tuple(checks.integer("keep[i]", i, low=0, high=size - 1) for i in keep)
+    if not keep or len(set(keep)) != len(keep):
+        raise ValueError(f"keep must name at least one entry, each once; got {keep}")
+    names = tuple(env.spec.obs_names[i] for i in keep) if env.spec.obs_names else ()
+    spec = dataclasses.replace(env.spec, obs_shape=(len(keep),), obs_names=names)
+    index = np.asarray(keep)
+    return _map_obs(env, spec, lambda obs: obs[index])
+
+
+def flatten_obs(env: Env) -> Env:
+    """Observations as one ``float32`` vector; pixels (uint8) become ``[0, 1]``. Drops functions of observations."""
+    size = int(np.prod(env.spec.obs_shape, dtype=int))
+    names = env.spec.obs_names if len(env.spec.obs_shape) == 1 else ()
+    spec = dataclasses.replace(env.spec, obs_shape=(size,), obs_dtype="float32", obs_names=names)
+    scale = 255.0 if env.spec.obs_dtype == "uint8" else 1.0
+    return _map_obs(env, spec, lambda obs: jnp.ravel(obs).astype(jnp.float32) / scale)
+
+
+def frame_stack(env: Env, frames: int) -> Env:
+    """The last ``frames`` observations along the last axis, oldest first; at a reset all are the first one.
+
+    ``reward_fn`` and ``termination_fn`` still hold: they are given the newest frame.
+    """
+    checks.integer("frames", frames, low=1)
+    *lead, last = env.spec.obs_shape
+    names = tuple(f"{n}[t-{frames - 1 - i}]" for i in range(frames) for n in env.spec.obs_names)
+    spec = dataclasses.replace(env.spec, obs_shape=(*lead, frames * last), obs_names=names)
+
+    def join(stack: Array) -> Array:
+        return jnp.concatenate(list(stack), axis=-1)
+
+    def start(inner: PyTree, obs: Array) -> tuple[Stacked, Array]:
+        stack = jnp.stack([obs] * frames)
+        return Stacked(inner, stack), join(stack)
+
+    def advance(state: Stacked, inner: PyTree, timestep: TimeStep) -> tuple[Stacked, TimeStep]:
+        stack = jnp.concatenate([state.frames[1:], timestep.obs[None]])
+        return Stacked(inner, stack), timestep._replace(obs=join(stack))
+
+    def newest(fn: Callable | None) -> Callable | None:
+        return fn and (lambda obs, action, next_obs: fn(obs[..., -last:], action, next_obs[..., -last:]))
+
+    wrapped = _wrap(env, spec, start, advance, lambda state: state.inner)
+    draw = env.render and (lambda obs: env.render(obs[..., -last:]))
+    return wrapped._replace(
+        reward_fn=newest(env.reward_fn), termination_fn=newest(env.termination_fn), render=draw
+    )
+
+
+def with_state(env: Env) -> Env:
+    """Observations become ``StateObs(obs, state)``: what the true simulator needs in order to plan.
+
+    ``spec`` still describes ``obs``; ``reward_fn``, ``termination_fn`` and ``render`` read ``.obs``. Copies made
+    by ``vector`` reset anew even where ``env`` drew its starts from a pool.
+    """
+    if env.spec.host:
+        raise ValueError(f"with_state needs a JAX environment: the state of {env.spec.name} lives on the host")
+
+    def reset(key: Key) -> tuple[PyTree, StateObs]:
+        state, obs = env.reset(key)
+        return state, StateObs(obs, state)
+
+    def step(key: Key, state: PyTree, action: Array) -> tuple[PyTree, TimeStep]:
+        state, timestep = env.step(key, state, action)
+        return state, timestep._replace(obs=StateObs(timestep.obs, state))
+
+    def inside(fn: Callable | None) -> Callable | None:
+        return fn and (lambda obs, action, next_obs: fn(obs.obs, action, next_obs.obs))
+
+    out = env._replace(
+        reset=reset,
+        step=step,
+        reward_fn=inside(env.reward_fn),
+        termination_fn=inside(env.termination_fn),
+        render=env.render and (lambda obs: env.render(obs.obs)),
+    )
+    return out._replace(vector=lambda num_envs: vectorize(out, num_envs))
+
+
+def action_repeat(env: Env, times: int) -> Env:
+    """Each action is applied ``times`` times; rewards add up, and repetition stops where the episode ends.
+
+    ``max_steps`` shrinks to ``ceil(max_steps / times)``. ``reward_fn`` is dropped (it would need the steps in
+    between), ``termination_fn`` too. A host environment repeats inside its callback: give
+    ``from_gymnasium(..., action_repeat=times)``.
+    """
+    checks.integer("times", times, low=1)
+    if env.spec.host:
+        raise ValueError(f"action_repeat of {env.spec.name}: give action_repeat={times} where it is made")
+    spec = env.spec
+    dt = None if spec.dt is None else spec.dt * times
+    spec = dataclasses.replace(spec, max_steps=-(-spec.max_steps // times), dt=dt)
+
+    def repeat(step: Callable) -> Callable:
+        def repeated(key: Key, state: PyTree, action: Array) -> tuple[PyTree, TimeStep]:
+            first_key, *keys = jax.random.split(key, times)
+            state, timestep = step(first_key, state, action)
+            for again in keys:
+                ended = timestep.terminated | timestep.truncated
+                later_state, later = step(again, state, action)
+                later = later._replace(reward=timestep.reward + later.reward)
+                state, timestep = select(ended, (state, timestep), (later_state, later))
+            return state, timestep
+
+        return repeated
+
+    def vector(num_envs: int) -> VectorEnv:
+        inner = env.vector(num_envs)
+        return inner._replace(spec=spec, step=repeat(inner.step))
+
+    return env._replace(spec=spec, step=repeat(env.step), vector=vector, reward_fn=None, termination_fn=None)
+
+
+# ------------------------------------------------------------------------------------------ machinery
+
+
+def _map_obs(env: Env, spec: Spec, fn: Callable) -> Env:
+    return _wrap(
+        env,
+        spec,
+        lambda inner, obs: (inner, fn(obs)),
+        lambda state, inner, timestep: (inner, timestep._replace(obs=fn(timestep.obs))),
+        lambda state: state,
+    )._replace(reward_fn=None, termination_fn=None, render=None)
+
+
+def _wrap(env: Env, spec: Spec, start: Callable, advance: Callable, inner_of: Callable) -> Env:
+    """One copy and many copies from the same unbatched pieces.
+
+    ``start(inner, obs) -> (state, obs)``, ``advance(state, new_inner, timestep) -> (state, timestep)``,
+    ``inner_of(state) -> inner``.
+    """
+
+    def reset(key: Key) -> tuple[PyTree, PyTree]:
+        return start(*env.reset(key))
+
+    def step(key: Key, state: PyTree, action: Array) -> tuple[PyTree, TimeStep]:
+        return advance(state, *env.step(key, inner_of(state), action))
+
+    def vector(num_envs: int) -> VectorEnv:
+        inner = env.vector(num_envs)
+        starts, advances = jax.vmap(start), jax.vmap(advance)
+
+        def reset_many(key: Key) -> tuple[PyTree, PyTree]:
+            return starts(*inner.reset(key))
+
+        def step_many(key: Key, states: PyTree, actions: Array) -> tuple[PyTree, TimeStep]:
+            return advances(states, *inner.step(key, inner_of(states), actions))
+
+        def restart(key: Key, done: Array, states: PyTree, obs: PyTree) -> tuple[PyTree, PyTree]:
+            # The wrapped environment's own observations are not kept; the unfinished copies' are not read.
+            shapes = jax.eval_shape(inner.reset, key)[1]
+            blank = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+            fresh = starts(*inner.restart(key, done, inner_of(states), blank))
+            return select(done, fresh, (states, obs))
+
+        return VectorEnv(spec, num_envs, reset_many, step_many, restart)
+
+    return env._replace(spec=spec, reset=reset, step=step, vector=vector)
+
+
+def _vector_size(user: str, spec: Spec) -> int:
+    if len(spec.obs_shape) != 1:
+        raise ValueError(f"{user} needs a vector observation, but {spec.name} has shape {spec.obs_shape}: flatten_obs")
+    return spec.obs_shape[0]

@@ -1,0 +1,91 @@
+"""Three distributions. The last axis is the event; every other axis is a batch."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl.types import Array, Key
+
+_LOG_2PI = 1.8378770664093453
+_LOG_2 = 0.6931471805599453
+
+
+class Normal(NamedTuple):
+    """A diagonal Gaussian; ``mean, std``: ``float32[..., D]``."""
+
+    mean: Array
+    std: Array
+
+    def sample(self, key: Key) -> Array:
+        return self.mean + self.std * jax.random.normal(key, jnp.shape(self.mean))
+
+    def mode(self) -> Array:
+        return self.mean
+
+    def log_prob(self, x: Array) -> Array:
+        """``float32[...]``: summed over the last axis."""
+        z = (x - self.mean) / self.std
+        return jnp.sum(-0.5 * (z * z + _LOG_2PI) - jnp.log(self.std), axis=-1)
+
+    def entropy(self) -> Array:
+        return jnp.sum(0.5 * (1.0 + _LOG_2PI) + jnp.log(self.std), axis=-1)
+
+    def kl(self, other: "Normal") -> Array:
+        """``KL(self || other)``, summed over the last axis."""
+        ratio = self.std / other.std
+        shift = (self.mean - other.mean) / other.std
+        return jnp.sum(0.5 * (ratio * ratio + shift * shift - 1.0) - jnp.log(ratio), axis=-1)
+
+
+class TanhNormal(NamedTuple):
+    """``tanh`` of a diagonal Gaussian: actions in ``(-1, 1)`` (SAC, Haarnoja et al. 2018, appendix C)."""
+
+    mean: Array
+    std: Array
+
+    def sample_and_log_prob(self, key: Key) -> tuple[Array, Array]:
+        """A sample and its log-probability, from the value before the squash: exact also near -1 and 1."""
+        raw = Normal(self.mean, self.std).sample(key)
+        return jnp.tanh(raw), self._log_prob_raw(raw)
+
+    def sample(self, key: Key) -> Array:
+        return jnp.tanh(Normal(self.mean, self.std).sample(key))
+
+    def mode(self) -> Array:
+        """``tanh`` of the Gaussian's mean: the median, what SAC executes when it does not explore."""
+        return jnp.tanh(self.mean)
+
+    def log_prob(self, x: Array) -> Array:
+        """Of an action in ``[-1, 1]``; the border itself is taken one float32 step inside."""
+        return self._log_prob_raw(jnp.arctanh(jnp.clip(x, -1.0 + 6e-8, 1.0 - 6e-8)))
+
+    def _log_prob_raw(self, raw: Array) -> Array:
+        # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)) does not cancel for large |u|.
+        correction = jnp.sum(2.0 * (_LOG_2 - raw - jax.nn.softplus(-2.0 * raw)), axis=-1)
+        return Normal(self.mean, self.std).log_prob(raw) - correction
+
+
+class Categorical(NamedTuple):
+    """``logits``: ``float32[..., K]``, unnormalised. An event is an ``int32`` scalar."""
+
+    logits: Array
+
+    def sample(self, key: Key) -> Array:
+        return jax.random.categorical(key, self.logits)
+
+    def mode(self) -> Array:
+        return jnp.argmax(self.logits, axis=-1)
+
+    def log_prob(self, x: Array) -> Array:
+        return jnp.take_along_axis(jax.nn.log_softmax(self.logits), x[..., None], axis=-1)[..., 0]
+
+    def entropy(self) -> Array:
+        log_p = jax.nn.log_softmax(self.logits)
+        # where: a class of probability 0 has log-probability -inf, and 0 * -inf is NaN.
+        return -jnp.sum(jnp.where(jnp.isfinite(log_p), jnp.exp(log_p) * log_p, 0.0), axis=-1)
+
+    def kl(self, other: "Categorical") -> Array:
+        """``KL(self || other)``."""
+        p, q = jax.nn.log_softmax(self.logits), jax.nn.log_softmax(other.logits)
+        return jnp.sum(jnp.where(jnp.isfinite(p), jnp.exp(p) * (p - q), 0.0), axis=-1)

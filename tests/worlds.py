@@ -1,0 +1,78 @@
+"""Tiny worlds with known answers, shared by the tests."""
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl import envs
+from jmbrl.types import Agent, Continuous, Env
+
+
+def counter(length: int = 5, breaks_at: int | None = None, max_steps: int = 100) -> Env:
+    """Observation (t, 1); the reward is t before the step; terminates on reaching ``length``.
+
+    ``breaks_at``: the observation becomes NaN there, once per episode.
+    """
+
+    def reset(key):
+        return jnp.zeros(()), jnp.asarray([0.0, 1.0])
+
+    def step(key, state, action):
+        following = state + 1
+        obs = jnp.stack([following, jnp.ones(())])
+        if breaks_at is not None:
+            obs = jnp.where(following == breaks_at, jnp.nan, obs)
+        return following, obs, state, following >= length
+
+    return envs.from_functions(
+        reset, step, obs_shape=(2,), action=Continuous((-2.0,), (2.0,)), max_steps=max_steps, name="counter"
+    )
+
+
+def line(noise: float = 0.0, max_steps: int = 20) -> Env:
+    """x' = x + 0.5 a + noise, reward -x'^2: a linear world whose best action is known."""
+
+    def reset(key):
+        x = jax.random.uniform(key, (1,), minval=-1.0, maxval=1.0)
+        return x, x
+
+    def step(key, x, action):
+        x = x + 0.5 * action + noise * jax.random.normal(key, (1,))
+        return x, x, -jnp.sum(x**2), False
+
+    return envs.from_functions(
+        reset,
+        step,
+        obs_shape=(1,),
+        action=Continuous((-1.0,), (1.0,)),
+        max_steps=max_steps,
+        name="line",
+        reward_fn=lambda obs, action, next_obs: -jnp.sum(next_obs**2),
+    )
+
+
+def tally(periods=(), warmup: int = 0) -> Agent:
+    """An agent that only counts: its state holds how often each phase ran, and the order."""
+
+    def update(i):
+        def run(key, state, step):
+            calls, log, at, seen = state
+            row = jnp.asarray([i, step], jnp.int32)
+            return (calls.at[i].add(1), log.at[at].set(row), at + 1, seen), {f"phase{i}/step": step}
+
+        return run
+
+    def record(state, rows, valid):
+        calls, log, at, seen = state
+        row = jnp.asarray([-1, seen], jnp.int32)
+        return calls, log.at[at].set(row), at + 1, seen + rows.reward.shape[0]
+
+    def init(key, num_envs):
+        zero = jnp.zeros((), jnp.int32)
+        return jnp.zeros(3, jnp.int32), jnp.full((64, 2), -9, jnp.int32), zero, zero
+
+    def act(key, state, carry, obs, is_first, explore):
+        steps = jnp.where(is_first, 0, carry) + 1
+        return jax.random.uniform(key, (1,), minval=-1, maxval=1), steps, {"age": steps}
+
+    phases = tuple((period, update(i)) for i, period in enumerate(periods))
+    return Agent(init, lambda state: jnp.zeros((), jnp.int32), act, record, phases, warmup)
