@@ -60,9 +60,9 @@ class Checkpoints:
         if not read_only:
             self.directory.mkdir(parents=True, exist_ok=True)
         self._lock = None if read_only else _lock(self.directory / ".lock")
+        self._clear_leftovers()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
-            cleanup_tmp_directories=not read_only,
             read_only=read_only,
             create=not read_only,
         )
@@ -89,7 +89,8 @@ class Checkpoints:
           metadata: JSON-able facts to be kept with it, such as the configuration.
         """
         checks.integer("step", step, low=0)
-        failed = self._collect_failure()
+        self.wait()  # only here orbax tells whether the save before this one failed
+        self._clear_leftovers()
         try:
             leaves = {path: _array(leaf) for path, leaf in _flatten(state)}
             body = {
@@ -100,7 +101,9 @@ class Checkpoints:
             saved = self._manager.save(
                 step, args=ocp.args.StandardSave(_stored(leaves)), force=True, custom_metadata=_seal(body)
             )
-            return bool(saved) and not failed
+            if not saved:
+                raise ValueError(f"orbax refuses it; on disk are {self.steps()}")
+            return True
         except Exception as error:
             self._report_failure(step, error)
             return False
@@ -196,10 +199,6 @@ class Checkpoints:
                 shutil.rmtree(self.directory / str(step), ignore_errors=True)
             self._manager.reload()
 
-    def _collect_failure(self) -> bool:
-        """Whether the save before this one failed in the background, which orbax tells only afterwards."""
-        return not self.wait()
-
     def _report_failure(self, step: int | None, error: Exception) -> None:
         what = "the checkpoint in flight" if step is None else f"checkpoint {step}"
         warnings.warn(
@@ -207,9 +206,14 @@ class Checkpoints:
             CheckpointWarning,
             stacklevel=3,
         )
-        # What a failed save leaves behind would keep a full disk full.
-        for left in self.directory.glob("*.orbax-checkpoint-tmp*"):
-            shutil.rmtree(left, ignore_errors=True)
+        self._clear_leftovers()
+
+    def _clear_leftovers(self) -> None:
+        """What killed and failed saves leave behind would keep a full disk full. Called while no save is in flight;
+        orbax's own clearing runs in the background, where it could meet one."""
+        if not self.read_only:
+            for left in self.directory.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(left, ignore_errors=True)
 
     def _unlock(self) -> None:
         if self._lock is not None:
@@ -245,7 +249,8 @@ def _mismatch(body: dict, abstract_state: PyTree, config: dict | None) -> str | 
     saved = {path: mark.rpartition(":")[0] for path, mark in body["leaves"].items()}
     if wanted != saved:
         lines = config_diff(saved, wanted)
-        return "its arrays differ in " + "; ".join(lines[:5]) + (f"; and {len(lines) - 5} more" if len(lines) > 5 else "")
+        more = f"; and {len(lines) - 5} more" if len(lines) > 5 else ""
+        return "its arrays differ in " + "; ".join(lines[:5]) + more
     return None
 
 
@@ -303,7 +308,7 @@ def _lock(path: Path) -> Any:
     """Hold ``path`` until closed or until the process dies, however it dies."""
     if fcntl is None:
         return None
-    file = open(path, "a+")  # noqa: SIM115: held open on purpose
+    file = open(path, "a+")  # noqa: SIM115 - held open on purpose
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

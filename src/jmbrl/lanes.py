@@ -4,7 +4,6 @@ The state of a run is a tuple of groups. JAX environments have one group holding
 a host environment cannot be mapped, so there each seed is a group of one.
 """
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,10 +12,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jmbrl import checks
+from jmbrl.envs.host import LIVE_SETS
+from jmbrl.progress import size
+from jmbrl.rollout import evaluate
 from jmbrl.types import Array, Env, Key, PyTree
 
 EVALUATION = 2**31 - 1  # folded into a seed's key, apart from every step count
 RESUMPTION = 2**31 - 2
+
+
+def _nothing(text: str) -> None: ...
 
 
 class Programs:
@@ -25,45 +31,50 @@ class Programs:
     Args:
       train: as ``make_train`` returns.
       keys: typed keys ``[S]``, one a seed.
-      announce: ``(text)``, told when a compilation starts and ends.
+      announce, note: ``(text)``, told when a compilation starts and when it has ended.
+
+    Raises:
+      ValueError: more seeds than a host environment can keep apart.
     """
 
-    def __init__(self, train: Any, keys: Key, announce: Callable[[str], None] = lambda text: None):
-        host = train.env.spec.host
-        self.keys = [keys[i : i + 1] for i in range(len(keys))] if host else [keys]
-        # A host environment's copies live in its VectorEnv: each seed needs its own.
-        self.trains = [train if i == 0 else _with_own_worlds(train) for i in range(len(self.keys))]
+    def __init__(self, train: Any, keys: Key, announce: Callable = _nothing, note: Callable = _nothing):
+        if train.env.spec.host and len(keys) > LIVE_SETS:
+            raise ValueError(
+                f"seeds must be at most {LIVE_SETS} for {train.env.spec.name}, which runs on the host, "
+                f"got {len(keys)}: use one process a seed, or num_envs"
+            )
+        self.train = train
+        self.keys = [keys[i : i + 1] for i in range(len(keys))] if train.env.spec.host else [keys]
         self.compile_seconds = 0.0
         self.temporary_bytes = 0
-        self._announce = announce
+        self._announce, self._note = announce, note
         self._compiled: dict[tuple, Callable] = {}
 
     def abstract(self) -> tuple:
         """Shapes of ``init``'s result, without running anything."""
-        return tuple(
-            jax.eval_shape(_over_seeds(train.init, keys), keys)
-            for train, keys in zip(self.trains, self.keys, strict=True)
-        )
+        return tuple(jax.eval_shape(_over_seeds(self.train.init, keys), keys) for keys in self.keys)
 
     def init(self) -> tuple:
-        return tuple(
-            self._call(("init", i), _over_seeds(train.init, keys), keys)
-            for i, (train, keys) in enumerate(zip(self.trains, self.keys, strict=True))
-        )
+        """Every seed before its first step."""
+        return tuple(self._call(("init",), _over_seeds(self.train.init, keys), keys) for keys in self.keys)
 
     def resume_env(self, runs: tuple) -> tuple:
         """New episodes in every host environment, whose state no checkpoint holds."""
+
+        def function(key: Key, run: PyTree) -> PyTree:
+            return self.train.resume_env(jax.random.fold_in(key, RESUMPTION), run)
+
         return tuple(
-            self._call(("resume", i), _over_seeds(_resume_env(train), keys), keys, run)
-            for i, (train, keys, run) in enumerate(zip(self.trains, self.keys, runs, strict=True))
+            self._call(("resume",), _over_seeds(function, keys), keys, run)
+            for keys, run in zip(self.keys, runs, strict=True)
         )
 
     def chunk(self, runs: tuple, span: Any) -> tuple[tuple, dict[str, np.ndarray]]:
         """Run ``span`` for every seed: ``(runs, metrics[S, T, ...])``. ``runs`` is donated: do not use it again."""
         step, out, metrics = jnp.asarray(span.start, jnp.int32), [], []
-        for i, (train, keys, run) in enumerate(zip(self.trains, self.keys, runs, strict=True)):
-            name = ("chunk", i, span.length, span.warmup)
-            run, info = self._call(name, _over_seeds(_chunk(train, span), keys), keys, run, step, donate=(1,))
+        for keys, run in zip(self.keys, runs, strict=True):
+            name = ("chunk", span.length, span.warmup)
+            run, info = self._call(name, _over_seeds(_chunk(self.train, span), keys), keys, run, step, donate=(1,))
             out.append(run)
             metrics.append(jax.device_get(info))
         return tuple(out), {name: np.concatenate([m[name] for m in metrics]) for name in metrics[0]}
@@ -71,9 +82,9 @@ class Programs:
     def evaluate(self, runs: tuple, step: int, env: Env, episodes: int) -> dict[str, np.ndarray]:
         """Returns and lengths ``[S, episodes]`` without exploration, on ``env``."""
         found = []
-        for i, (train, keys, run) in enumerate(zip(self.trains, self.keys, runs, strict=True)):
-            function = _over_seeds(_evaluation(train, env, episodes), keys)
-            found.append(jax.device_get(self._call(("evaluate", i, episodes), function, keys, run, jnp.int32(step))))
+        for keys, run in zip(self.keys, runs, strict=True):
+            function = _over_seeds(_evaluation(self.train, env, episodes), keys)
+            found.append(jax.device_get(self._call(("evaluate",), function, keys, run, jnp.int32(step))))
         return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
     def explain(self, runs: tuple, span: Any, lane: int) -> str | None:
@@ -82,7 +93,7 @@ class Programs:
 
         group, row = (lane, 0) if len(self.keys) > 1 else (0, lane)
         take = lambda tree: jax.tree.map(lambda x: x[row], tree)  # noqa: E731
-        checked = jax.jit(checkify.checkify(_chunk(self.trains[group], span), errors=checkify.float_checks))
+        checked = jax.jit(checkify.checkify(_chunk(self.train, span), errors=checkify.float_checks))
         error, _ = checked(self.keys[group][row], take(runs[group]), jnp.int32(span.start))
         return error.get()
 
@@ -95,9 +106,9 @@ class Programs:
             raise _explained(error, self.temporary_bytes) from error
 
     def _compile(self, name: tuple, function: Callable, arguments: tuple, donate: tuple[int, ...]) -> Callable:
-        label = {"chunk": "warm-up" if name[-1] is True else f"{name[2]} steps"}.get(name[0], name[0]) if len(
-            name
-        ) > 2 else name[0]
+        label = name[0]
+        if label == "chunk":
+            label = "the warm-up" if name[2] else f"{name[1]} steps"
         self._announce(f"compiling {label}")
         began = time.perf_counter()
         try:
@@ -107,14 +118,12 @@ class Programs:
         seconds = time.perf_counter() - began
         self.compile_seconds += seconds
         self.temporary_bytes = max(self.temporary_bytes, _temporary_bytes(compiled))
-        self._announce(f"compiled {label} in {seconds:.1f} s")
+        self._note(f"compiled {label} in {seconds:.1f} s")
         return compiled
 
 
 def seed_keys(seed: int | Key, seeds: int) -> tuple[Key, list[int]]:
     """Keys ``[S]`` and the seeds' names. An integer counts up; a key is split; a batch of keys is taken as it is."""
-    from jmbrl import checks
-
     checks.integer("seeds", seeds, low=1)
     if isinstance(seed, jax.Array) and jnp.issubdtype(seed.dtype, jax.dtypes.prng_key):
         if seed.ndim == 0:
@@ -124,6 +133,11 @@ def seed_keys(seed: int | Key, seeds: int) -> tuple[Key, list[int]]:
         return seed, list(range(len(seed)))
     names = [checks.integer("seed", seed, 0, 2**32 - 1) + i for i in range(seeds)]
     return jnp.stack([checks.key(name) for name in names]), names
+
+
+def together(runs: tuple) -> PyTree:
+    """Every seed on one leading axis, however the groups are cut."""
+    return runs[0] if len(runs) == 1 else jax.tree.map(lambda *groups: jnp.concatenate(groups), *runs)
 
 
 def state_bytes(abstract: PyTree) -> int:
@@ -165,23 +179,13 @@ def _chunk(train: Any, span: Any) -> Callable:
     return lambda key, run, step: train.chunk(key, run, step, span.length, span.warmup)
 
 
-def _resume_env(train: Any) -> Callable:
-    return lambda key, run: train.resume_env(jax.random.fold_in(key, RESUMPTION), run)
-
-
 def _evaluation(train: Any, env: Env, episodes: int) -> Callable:
-    from jmbrl.rollout import evaluate
-
     def function(key: Key, run: Any, step: Array) -> dict[str, Array]:
         key = jax.random.fold_in(jax.random.fold_in(key, EVALUATION), step)
         result = evaluate(key, env, train.agent, run.agent, episodes)
         return {name: result[name] for name in ("returns", "lengths")}
 
     return function
-
-
-def _with_own_worlds(train: Any) -> Any:
-    return dataclasses.replace(train, worlds=train.env.vector(train.num_envs))
 
 
 def _temporary_bytes(compiled: Any) -> int:
@@ -194,8 +198,6 @@ def _temporary_bytes(compiled: Any) -> int:
 def _explained(error: Exception, temporary: int) -> Exception:
     if "RESOURCE_EXHAUSTED" not in str(error):
         return error
-    from jmbrl.progress import size
-
     return MemoryError(
         f"out of device memory (the largest program works with {size(temporary)} beside the state); lower seeds, "
         "capacity, population, particles or num_envs: " + str(error).splitlines()[0]

@@ -55,7 +55,8 @@ class Plain:
         self._total, self._first, self._began = total, done, time.monotonic()
 
     def phase(self, text: str) -> None:
-        self.note(text)
+        if text.startswith("compiling"):  # the only one that leaves a person waiting
+            self.note(text)
 
     def update(self, done: int, shown: dict[str, float]) -> None:
         now = time.monotonic()

@@ -7,89 +7,20 @@ gives the same bits with or without it, however it is chunked, stopped or killed
 """
 
 import contextlib
-import dataclasses
-import time
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
-from jmbrl import checks, progress, records, writers
-from jmbrl.checkpoint import Checkpoints, config_diff
-from jmbrl.lanes import Programs, seed_keys, state_bytes
-from jmbrl.types import DivergedError, Env, Key, PyTree
+from jmbrl import configs, policy, progress
+from jmbrl.checkpoint import CheckpointError, Checkpoints
+from jmbrl.lanes import Programs, seed_keys, together
+from jmbrl.options import Chunk, Options, Result
+from jmbrl.session import Session, holds_run
+from jmbrl.types import Env, Key, PyTree
 
-CHUNK_STEPS = 1000  # environment steps between two looks, where the outermost period is shorter
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """How to run, none of which changes the numbers of a run.
-
-    Attributes:
-      checkpoint_seconds: least time between two checkpoints; 0 saves after every chunk. The last state is always saved.
-      keep: checkpoints on disk.
-      periods_per_chunk: outermost periods between two looks; None chooses about a thousand steps.
-      eval_every: environment steps between evaluations, 0 for none; done at the first chunk's end after each multiple.
-      eval_episodes: episodes of each.
-      writers: beside ``metrics.jsonl``: ``"tensorboard"``, ``"wandb"``.
-      quiet: print nothing.
-      debug: on divergence run the bad chunk again under checkify and name the primitive.
-      keep_going: warn about a diverged seed instead of stopping: for many seeds side by side.
-    """
-
-    checkpoint_seconds: float = 60.0
-    keep: int = 2
-    periods_per_chunk: int | None = None
-    eval_every: int = 0
-    eval_episodes: int = 10
-    writers: tuple[str, ...] = ()
-    quiet: bool = False
-    debug: bool = False
-    keep_going: bool = False
-
-    def __post_init__(self) -> None:
-        checks.number("checkpoint_seconds", self.checkpoint_seconds, low=0)
-        checks.integer("keep", self.keep, low=1)
-        checks.integer("eval_every", self.eval_every, low=0)
-        checks.integer("eval_episodes", self.eval_episodes, low=1)
-        for name in self.writers:
-            checks.choice("writers", name, tuple(writers.OPTIONAL))
-
-
-class Chunk(NamedTuple):
-    """What a callback sees after each chunk.
-
-    Attributes:
-      env_steps: done so far.
-      steps: in all.
-      rows: what went to ``metrics.jsonl``.
-      metrics: ``[S, T, ...]``, NumPy.
-    """
-
-    env_steps: int
-    steps: int
-    rows: list[records.Row]
-    metrics: dict[str, np.ndarray]
-
-
-class Result(NamedTuple):
-    """What ``run`` returns.
-
-    Attributes:
-      run: the state, leaves ``[S, ...]``.
-      history: metrics of the chunks that this call ran, leaves ``[S, T, ...]``, NumPy.
-      env_steps: environment steps done; fewer than asked for where the run was stopped.
-      summary: as in ``summary.json``.
-    """
-
-    run: PyTree
-    history: dict[str, np.ndarray]
-    env_steps: int
-    summary: dict[str, Any]
+__all__ = ["Chunk", "Opened", "Options", "Result", "holds_run", "load_policy", "open_run", "run"]
 
 
 def run(
@@ -102,7 +33,7 @@ def run(
     resume: bool = False,
     eval_env: Env | None = None,
     callbacks: Sequence[Callable[[Chunk], None]] = (),
-    options: Options = Options(),  # noqa: B008 - frozen
+    options: Options | None = None,
 ) -> Result:
     """Train, seeds side by side, and keep everything in a directory.
 
@@ -115,7 +46,7 @@ def run(
       resume: go on from the newest intact checkpoint; without it a directory that holds a run is refused.
       eval_env: another environment for evaluation; ``train.env`` by default.
       callbacks: called with a ``Chunk`` between chunks.
-      options: how to run.
+      options: how to run; ``Options()`` by default.
 
     Returns:
       The state, also when SIGTERM or Ctrl-C stopped it: the chunk is finished and saved first.
@@ -125,11 +56,12 @@ def run(
       CheckpointError: another process writes to the directory, or no checkpoint in it is intact.
       DivergedError: a seed's updates or data stayed non-finite; the newest checkpoint is from before.
     """
+    options = Options() if options is None else options
     keys, names = seed_keys(seed, seeds)
     with contextlib.ExitStack() as stack:
         display = progress.make(options.quiet)
         stack.callback(display.close)
-        loop = _Loop(train, keys, names, directory, config, eval_env or train.env, callbacks, options, display)
+        loop = Session(train, keys, names, directory, config, eval_env or train.env, callbacks, options, display)
         stack.callback(loop.close)
         stop = stack.enter_context(progress.stopping())
         loop.start(resume)
@@ -141,286 +73,67 @@ def run(
         return loop.finish(stop.reason)
 
 
-class _Loop:
-    """The state of one call of ``run``."""
+class Opened(NamedTuple):
+    """A run as it lies on disk.
 
-    def __init__(self, train, keys, names, directory, config, eval_env, callbacks, options, display):
-        self.train, self.names, self.options, self.display = train, names, options, display
-        self.config, self.eval_env, self.callbacks = config, eval_env, callbacks
-        self.directory = None if directory is None else Path(directory).absolute()
-        self.programs = Programs(train, keys, display.phase)
-        self.done, self.saved, self.last_save = 0, None, time.monotonic()
-        self.rows: list[records.Row] = []
-        self.history: list[dict[str, np.ndarray]] = []
-        self.diverged: dict[int, str] = {}
-        self.latest: dict[int, float] = {}
-        self.began, self.spent = time.perf_counter(), {"wall_seconds": 0.0, "compile_seconds": 0.0}
-        self.checkpoints: Checkpoints | None = None
-        self.writers = writers.Writers()
-        self.runs: tuple = ()
+    Attributes:
+      config: of ``config.json``.
+      env, agent, train: made from it.
+      run: the state of every seed, leaves ``[S, ...]``; ``one(seed)`` takes one.
+      seeds: their names.
+      env_steps: where the checkpoint stands.
+    """
 
-    # ------------------------------------------------------------------------------- start
+    config: dict[str, Any]
+    env: Env
+    agent: Any
+    train: Any
+    run: PyTree
+    seeds: list[int]
+    env_steps: int
 
-    def start(self, resume: bool) -> None:
-        abstract = self.programs.abstract()
-        self._show_memory(abstract)
-        self.display.start(self.train.steps, 0)
-        if self.directory is not None:
-            self._open(resume)
-        restored = self.checkpoints.restore(abstract, _identity(self.config)) if resume and self.checkpoints else None
-        if restored is None:
-            self.runs = self.programs.init()
-        else:
-            self._take_up(*restored)
-        if self.directory is not None:
-            writers.truncate(self.directory / "metrics.jsonl", self.done)
-            self.rows = writers.read_rows(self.directory / "metrics.jsonl")
-            self.writers = writers.make(self.directory, self.options.writers, self.config)
-
-    def _show_memory(self, abstract: PyTree) -> None:
-        total = state_bytes(abstract)
-        each = f" ({progress.size(total / len(self.names))} a seed)" if len(self.names) > 1 else ""
-        self.display.note(f"state of the run: {progress.size(total)}{each}")
-
-    def _open(self, resume: bool) -> None:
-        if not resume and holds_run(self.directory):
-            raise ValueError(
-                f"directory {self.directory} already holds a run: resume it (`jmbrl resume DIR`, resume=True), "
-                "or start over with --fresh, or choose another directory"
-            )
-        self.checkpoints = Checkpoints(self.directory / "checkpoints", self.options.keep)
-        saved = self.directory / "config.json"
-        if resume and saved.exists() and self.config is not None:
-            check_config(saved, self.config)
-        if self.config is not None:
-            writers.write_json(saved, self.config)
-
-    def _take_up(self, step: int, runs: tuple, metadata: dict) -> None:
-        if step > self.train.steps:
-            raise ValueError(f"steps must be at least {step}, where the checkpoint stands, got {self.train.steps}")
-        self.runs = self.programs.resume_env(runs) if self.train.env.spec.host else runs
-        self.done = self.saved = step
-        self.spent = metadata.get("spent", self.spent)
-        self.diverged = {int(seed): why for seed, why in metadata.get("diverged", {}).items()}
-        if metadata.get("versions", versions()) != versions():
-            warnings.warn(
-                "resumed with other versions than it was saved with; numbers may differ in the last bits: "
-                + "; ".join(config_diff(metadata["versions"], versions())),
-                stacklevel=4,
-            )
-        self.display.note(f"resumed at step {step}")
-
-    # ------------------------------------------------------------------------------- chunks
-
-    def spans(self) -> list[Any]:
-        """What is left to do. A run that was extended may stand inside a chunk of the new division."""
-        spans = self.train.spans(self._periods())
-        left = [span for span in spans if span.start >= self.done]
-        inside = [span for span in spans if span.start < self.done < span.start + span.length]
-        for span in inside:
-            if span.warmup or (self.done - span.start) % self.train.period:
-                raise ValueError(
-                    f"steps cannot be changed now: the run stands at {self.done}, inside a period of {self.train.period} steps"
-                )
-            left.insert(0, span._replace(start=self.done, length=span.start + span.length - self.done))
-        return left
-
-    def _periods(self) -> int:
-        if self.options.periods_per_chunk is not None:
-            return self.options.periods_per_chunk
-        wanted = min(CHUNK_STEPS, max(self.train.steps // 20, 1))
-        return max(1, wanted // self.train.period)
-
-    def advance(self, span: Any) -> None:
-        self.display.phase("training")
-        self.runs, metrics = self.programs.chunk(self.runs, span)
-        end = span.start + span.length
-        broken = records.broken(metrics, self.names, self.train.num_envs)
-        rows = records.chunk_rows(metrics, self.names, span.start, end, self.train.num_envs)
-        rows += self._evaluation(span.start, end) if not broken else []
-        self._write(rows)
-        self.history.append(metrics)
-        if broken:
-            self._diverged(span, metrics, broken)
-        self.done = end
-        self._show()
-        if time.monotonic() - self.last_save >= self.options.checkpoint_seconds:
-            self.save()
-        for callback in self.callbacks:
-            callback(Chunk(end, self.train.steps, rows, metrics))
-
-    def _evaluation(self, start: int, end: int) -> list[records.Row]:
-        every = self.options.eval_every
-        if not every or (end // every == start // every and end < self.train.steps):
-            return []
-        self.display.phase("evaluating")
-        found = self.programs.evaluate(self.runs, end, self.eval_env, self.options.eval_episodes)
-        return [
-            {
-                "env_steps": end,
-                "seed": seed,
-                "eval_return": float(np.mean(found["returns"][lane], dtype=np.float64)),
-                "eval_length": float(np.mean(found["lengths"][lane], dtype=np.float64)),
-            }
-            for lane, seed in enumerate(self.names)
-        ]
-
-    def _write(self, rows: list[records.Row]) -> None:
-        self.rows += rows
-        self.writers.write(rows)
-        self.latest |= {row["seed"]: row["episode_return"] for row in rows if "episode_return" in row}
-
-    def _show(self) -> None:
-        shown = {"return": float(np.mean(list(self.latest.values())))} if self.latest else {}
-        losses = [name for name in self.history[-1] if name.endswith("/loss")]
-        if losses:
-            name = "model/loss" if "model/loss" in losses else losses[0]
-            shown[name.replace("/", " ")] = float(np.mean(self.history[-1][name]))
-        self.display.update(self.done, shown)
-
-    def save(self) -> None:
-        """Start a checkpoint; its metrics reach the disk first, so it is never ahead of them."""
-        if self.checkpoints is None or self.saved == self.done:
-            return
-        self.writers.flush()
-        metadata = {
-            "config": _identity(self.config) or {},
-            "spent": self._spent(),
-            "versions": versions(),
-            "diverged": {str(seed): why for seed, why in self.diverged.items()},
-        }
-        self.checkpoints.save(self.done, self.runs, metadata)
-        self.saved, self.last_save = self.done, time.monotonic()
-
-    # ------------------------------------------------------------------------------- ends
-
-    def _diverged(self, span: Any, metrics: dict, broken: dict[int, str]) -> None:
-        news = {seed: why for seed, why in broken.items() if seed not in self.diverged}
-        lanes = {seed: self.names.index(seed) for seed in news}
-        if self.options.keep_going:
-            for seed, why in news.items():
-                warnings.warn(f"seed {seed} diverged before step {span.start + span.length}: {why}", stacklevel=3)
-            self.diverged |= news
-            return
-        if not news:
-            return
-        self.done = span.start
-        seed, why = next(iter(news.items()))
-        text = (
-            f"seed {seed} diverged in steps {span.start} to {span.start + span.length}: {why}; "
-            f"first non-finite: {records.first_bad(metrics, lanes[seed])}"
-        )
-        if self.options.debug:
-            text += f"; {self._explain(span, lanes[seed])}"
-        if self.checkpoints is not None:
-            kept = "none yet" if self.saved is None else f"step {self.saved}"
-            text += f"; last good checkpoint: {kept} in {self.checkpoints.directory}"
-        self.diverged |= news
-        self._summarise("diverged")
-        raise DivergedError(text)
-
-    def _explain(self, span: Any, lane: int) -> str:
-        """Go back to just before the bad chunk, save that, and look inside. Runs repeat exactly, so this can."""
-        self.display.note("running the chunk again under checkify")
-        restored = None
-        if self.checkpoints is not None:
-            self.checkpoints.wait()
-            restored = self.checkpoints.restore(self.programs.abstract())
-        step, runs = restored[:2] if restored else (0, self.programs.init())
-        for earlier in self.train.spans(self._periods()):
-            if step <= earlier.start < span.start:
-                runs, _ = self.programs.chunk(runs, earlier)
-        self.runs = runs
-        self.save()
-        found = self.programs.explain(runs, span, lane)
-        return f"checkify: {found}" if found else "checkify found nothing: the numbers only differ in that program"
-
-    def _spent(self) -> dict[str, float]:
-        return {
-            "wall_seconds": self.spent["wall_seconds"] + time.perf_counter() - self.began,
-            "compile_seconds": self.spent["compile_seconds"] + self.programs.compile_seconds,
-        }
-
-    def _summarise(self, ended: str) -> dict[str, Any]:
-        config = self.config or {}
-        summary = {
-            "system": config.get("system", "custom"),
-            "env": config.get("env", self.train.env.spec.name),
-            "seeds": self.names,
-            "env_steps": self.done,
-            "steps": self.train.steps,
-            "ended": ended,
-            **records.summarise([row for row in self.rows if row["env_steps"] <= self.done], self.names),
-            **self._spent(),
-            "diverged": self.diverged,
-            "program_bytes": self.programs.temporary_bytes,
-        }
-        if self.directory is not None:
-            try:
-                writers.write_json(self.directory / "summary.json", summary)
-                self._draw(summary)
-            except OSError as error:
-                warnings.warn(f"summary and figure are not in {self.directory} ({error})", stacklevel=3)
-        return summary
-
-    def _draw(self, summary: dict[str, Any]) -> None:
-        from jmbrl.diagnostics import figures
-
-        title = f"{summary['system']} on {summary['env']}"
-        figures.save(figures.learning_curve(self.rows, title), self.directory / "learning_curve.png")
-
-    def finish(self, reason: str) -> Result:
-        self.save()
-        if self.checkpoints is not None:
-            self.checkpoints.wait()
-            self._export()
-        summary = self._summarise(f"stopped by {reason}" if self.done < self.train.steps else "finished")
-        history = {}
-        for name in dict.fromkeys(name for metrics in self.history for name in metrics):
-            history[name] = np.concatenate([m[name] for m in self.history if name in m], axis=1)
-        together = jax.tree.map(lambda *groups: jax.numpy.concatenate(groups), *self.runs)
-        return Result(together, history, self.done, summary)
-
-    def _export(self) -> None:
-        from jmbrl import policy
-
-        try:
-            policy.export(self.directory, self.train, self.runs, self.names)
-        except Exception as error:  # a finished run is worth more than its export
-            warnings.warn(f"the policy was not exported to {self.directory} ({error})", stacklevel=3)
-
-    def close(self) -> None:
-        self.writers.close()
-        if self.checkpoints is not None:
-            self.checkpoints.close()
+    def one(self, seed: int | None = None) -> PyTree:
+        """The run of one seed, the first by default."""
+        if seed is not None and seed not in self.seeds:
+            raise ValueError(f"seed must be one of {self.seeds}, got {seed}")
+        lane = 0 if seed is None else self.seeds.index(seed)
+        return jax.tree.map(lambda x: x[lane], self.run)
 
 
-def holds_run(directory: str | Path) -> bool:
-    """Whether a directory has what a run leaves there."""
-    return any((Path(directory) / name).exists() for name in ("config.json", "metrics.jsonl", "checkpoints"))
-
-
-def check_config(path: Path, config: dict) -> None:
-    """Compare with a saved ``config.json``, apart from what may change between resumptions.
+def open_run(directory: str | Path) -> Opened:
+    """The newest intact checkpoint of a run that the command line made, read only; the run may still go on.
 
     Raises:
-      ValueError: listing each entry that differs.
+      ValueError: no run there.
+      CheckpointError: no checkpoint yet, or none is intact.
     """
-    import json
-
-    differs = config_diff(_identity(json.loads(path.read_text())) or {}, _identity(config) or {})
-    if differs:
-        raise ValueError(f"{path} was made with another configuration; it differs in: " + "; ".join(differs))
+    opened, runs = _open(directory)
+    return opened._replace(run=together(runs))
 
 
-def versions() -> dict[str, str]:
-    """What decides the last bits of a run."""
-    import jmbrl
+def load_policy(directory: str | Path, seed: int | None = None, *, explore: bool = False) -> policy.Policy:
+    """``policy.load``, after exporting the newest checkpoint where that is newer (a run that was killed)."""
+    facts = policy.read_facts(directory)
+    config = configs.read(directory)
+    folder = Path(directory) / "checkpoints"
+    if folder.is_dir():
+        with Checkpoints(folder, read_only=True) as checkpoints:
+            newest = max(checkpoints.steps(), default=-1)
+        if newest > (facts["env_steps"] if facts else -1):
+            opened, runs = _open(directory)
+            policy.export(directory, opened.train, runs, opened.seeds, opened.env_steps)
+            return policy.load(directory, seed, env=opened.env, agent=opened.agent, explore=explore)
+    built = configs.build(config)
+    return policy.load(directory, seed, env=built.env, agent=built.agent, explore=explore)
 
-    return {"jmbrl": jmbrl.__version__, "jax": jax.__version__, "backend": jax.default_backend()}
 
-
-def _identity(config: dict | None) -> dict | None:
-    """The part of a configuration that decides the numbers; a longer run repeats the shorter one."""
-    free = ("steps", "options", "versions")
-    return None if config is None else {name: value for name, value in config.items() if name not in free}
+def _open(directory: str | Path) -> tuple[Opened, tuple]:
+    config = configs.read(directory)
+    built = configs.build(config)
+    keys, names = seed_keys(config["seed"], config["seeds"])
+    with Checkpoints(Path(directory) / "checkpoints", read_only=True) as checkpoints:
+        restored = checkpoints.restore(Programs(built.train, keys).abstract())
+    if restored is None:
+        raise CheckpointError(f"{directory} holds no checkpoint yet")
+    step, runs, _ = restored
+    return Opened(config, built.env, built.agent, built.train, None, names, step), runs

@@ -6,7 +6,6 @@ import mujoco
 import numpy as np
 import pytest
 
-from jmbrl import envs
 from jmbrl.envs.functions import Timed
 from jmbrl.envs.native import cartpole_swingup as task
 
@@ -74,3 +73,40 @@ def test_the_rails_end_stops_agree_with_mujoco():
 def test_masses_are_mujocos():
     model = mujoco.MjModel.from_xml_string(MODEL)
     np.testing.assert_allclose(model.body_mass[1:], [task.CART_MASS, task.POLE_MASS], rtol=1e-6)
+
+
+def test_starts_have_the_papers_spread_and_hang():
+    env = task.make()
+    states, obs = env.vector(2000).reset(jax.random.key(1))
+    np.testing.assert_allclose(np.std(states.inner.position, axis=0), 0.1, rtol=0.1)
+    np.testing.assert_allclose(np.std(states.inner.velocity, axis=0), 0.1, rtol=0.1)
+    assert float(obs[:, 1].min()) > 0.85, "cos(theta) is 1 where the pole hangs"
+
+
+def test_reward_is_one_upright_in_the_middle_and_small_when_hanging():
+    upright = jnp.array([0.0, -1.0, 0.0, 0.0, 0.0])
+    hanging = jnp.array([0.0, 1.0, 0.0, 0.0, 0.0])
+    rest, push = jnp.zeros(1), jnp.ones(1)
+    assert float(task.reward_fn(upright, rest, upright)) == pytest.approx(1.0)
+    assert float(task.reward_fn(upright, rest, hanging)) == pytest.approx(np.exp(-4.0))
+    assert float(task.reward_fn(upright, push, upright)) == pytest.approx(1.0 - 0.01 * 9)
+
+
+def test_gradients_reach_the_action():
+    env = task.make()
+    state, _ = env.reset(jax.random.key(0))
+    slope = jax.jit(jax.grad(lambda a: env.step(jax.random.key(0), state, a)[1].obs[3]))(jnp.zeros(1))
+    # One control unit is 100 N on about 12 kg for 0.04 s, and the action's unit is three controls.
+    assert 0.5 < float(slope[0]) < 1.5
+
+
+def test_pictures_show_the_pole():
+    env = task.make()
+    up, down = (env.render(np.array([0.0, cos, 0.0, 0.0, 0.0])) for cos in (-1.0, 1.0))
+    assert up.shape == (160, 240, 3)
+    assert up.dtype == np.uint8
+    red = [(image[..., 0] > 180) & (image[..., 1] < 110) for image in (up, down)]
+    assert red[0][:72].sum() > 40
+    assert red[0][88:].sum() == 0
+    assert red[1][88:].sum() > 40
+    assert red[1][:72].sum() == 0

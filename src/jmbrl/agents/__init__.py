@@ -1,13 +1,32 @@
 """The named systems, about a page each, composed from models, planners and learners."""
 
+from jmbrl.agents import dyna as _dyna
+from jmbrl.agents import latent_mpc as _latent_mpc
 from jmbrl.agents import pets as _pets
 from jmbrl.agents import random as _random
+from jmbrl.agents.dyna import DynaConfig, dyna, imagined_trials
+from jmbrl.agents.latent_mpc import LatentMPCConfig, latent_mpc
 from jmbrl.agents.mpc import mpc
 from jmbrl.agents.pets import PETSConfig, pets
 from jmbrl.agents.presets import PRESETS, default_preset
 from jmbrl.agents.system import System
 
-SYSTEMS: dict[str, System] = {system.name: system for page in (_random, _pets) for system in page.SYSTEMS}
+_PAGES = (_random, _pets, _dyna, _latent_mpc)
+SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system in page.SYSTEMS}
 presets = PRESETS
 
-__all__ = ["PRESETS", "SYSTEMS", "PETSConfig", "System", "default_preset", "mpc", "pets", "presets"]
+__all__ = [
+    "PRESETS",
+    "SYSTEMS",
+    "DynaConfig",
+    "LatentMPCConfig",
+    "PETSConfig",
+    "System",
+    "default_preset",
+    "dyna",
+    "imagined_trials",
+    "latent_mpc",
+    "mpc",
+    "pets",
+    "presets",
+]

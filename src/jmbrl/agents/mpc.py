@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks, data
+from jmbrl.models import Trainer
 from jmbrl.rollout import mean_return, objective
 from jmbrl.types import Agent, Array, Continuous, Discrete, Key, Model, Params, Planner, PyTree, Spec, Transition
 
@@ -34,7 +35,7 @@ def mpc(
     model: Model,
     planner: Planner,
     *,
-    trainer: NamedTuple | None = None,
+    trainer: Trainer | None = None,
     particles: int = 1,
     gamma: float | Array = 1.0,
     terminal_value: Callable | None = None,

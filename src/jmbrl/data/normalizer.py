@@ -20,7 +20,7 @@ class Normalizer(NamedTuple):
 
 def identity(dim: int) -> Normalizer:
     """The normaliser before any data: changes nothing, range ``(-inf, inf)``."""
-    infinite = jnp.full(dim, jnp.inf)
+    infinite = jnp.full(dim, jnp.inf, jnp.float32)
     return Normalizer(jnp.zeros(dim), jnp.ones(dim), -infinite, infinite)
 
 

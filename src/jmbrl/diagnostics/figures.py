@@ -16,7 +16,9 @@ GRID_POINTS = 500
 Curve = tuple[np.ndarray, np.ndarray]  # env_steps[n], values[n]
 
 
-def new(columns: int = 1, rows: int = 1, *, width: float = 5.0, height: float = 3.6, **options: Any) -> tuple[Figure, Any]:
+def new(
+    columns: int = 1, rows: int = 1, *, width: float = 5.0, height: float = 3.6, **options: Any
+) -> tuple[Figure, Any]:
     """A figure and its axes (an array of ``Axes`` where there are several); never touches pyplot's state."""
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained", dpi=120)
     FigureCanvasAgg(figure)

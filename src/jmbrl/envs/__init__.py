@@ -1,16 +1,24 @@
 """The world: environments that never reset themselves, from any package or from two functions."""
 
+from jmbrl.envs.check import Report, check_env
 from jmbrl.envs.functions import from_functions
+from jmbrl.envs.gymnasium import from_gymnasium
+from jmbrl.envs.host import HostError, host_error
 from jmbrl.envs.registry import make, names, register
 from jmbrl.envs.vector import vectorize
 from jmbrl.envs.wrappers import StateObs, action_repeat, flatten_obs, frame_stack, mask_obs, with_state
 
 __all__ = [
+    "HostError",
+    "Report",
     "StateObs",
     "action_repeat",
+    "check_env",
     "flatten_obs",
     "frame_stack",
     "from_functions",
+    "from_gymnasium",
+    "host_error",
     "make",
     "mask_obs",
     "names",

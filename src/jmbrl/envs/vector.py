@@ -72,7 +72,7 @@ def vectorize_pooled(env: Env, num_envs: int, pool: int) -> VectorEnv:
 
     def restart(key: Key, done: Array, states: Pooled, obs: PyTree) -> tuple[Pooled, PyTree]:
         rows = jax.random.randint(key, (num_envs,), 0, num_envs * share)
-        fresh = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:])[rows], states.starts)
+        fresh = jax.tree.map(lambda x: x.reshape(num_envs * share, *x.shape[2:])[rows], states.starts)
         current, obs = select(done, fresh, (states.current, obs))
         return Pooled(current, states.starts), obs
 

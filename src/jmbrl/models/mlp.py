@@ -129,28 +129,29 @@ def gaussian_mlp(
     def init(key: Key) -> Params:
         weights = {"layers": init_dense(key, sizes)}
         if learn_logvar_bounds:
-            weights |= {"max_logvar": jnp.full(n, _MAX_LOGVAR), "min_logvar": jnp.full(n, _MIN_LOGVAR)}
+            weights |= {"max_logvar": jnp.full(n, _MAX_LOGVAR, jnp.float32), "min_logvar": jnp.full(n, _MIN_LOGVAR, jnp.float32)}
         return Params(weights, frame.empty_stats())
 
     def bounds(weights: PyTree) -> tuple[Array, Array]:
         if learn_logvar_bounds:
             return weights["min_logvar"], weights["max_logvar"]
-        return jnp.full(n, _MIN_LOGVAR), jnp.full(n, _MAX_LOGVAR)
+        return jnp.full(n, _MIN_LOGVAR, jnp.float32), jnp.full(n, _MAX_LOGVAR, jnp.float32)
 
     def forward(params: Params, obs: Array, action: Array) -> tuple[Array, Array, Array]:
         x = frame.normalized_inputs(params.stats, obs, action)
         out = apply_dense(params.weights["layers"], x, activation)
         return out[:, :n], out[:, n : 2 * n], out[:, -1]
 
-    def soft_bound(weights: PyTree, raw: Array) -> Array:
+    def variance(weights: PyTree, raw: Array) -> Array:
+        # The two soft bounds in closed form, exp(l) = exp(min) + exp(max) sigmoid(raw - max): one exponential instead
+        # of six transcendental functions, and no rounding past the bounds.
         low, high = bounds(weights)
-        logvar = high - jax.nn.softplus(high - raw)
-        return low + jax.nn.softplus(logvar - low)
+        return jnp.exp(low) + jnp.exp(high) * jax.nn.sigmoid(raw - high)
 
     def step_many(key: Key, params: Params, beliefs: Array, actions: Array):
         mean, raw, logit = forward(params, beliefs, actions)
         noise = jax.random.normal(key, mean.shape)
-        sample = mean + jnp.exp(0.5 * soft_bound(params.weights, raw)) * noise
+        sample = mean + jnp.sqrt(variance(params.weights, raw)) * noise
         return frame.outcome(params.stats, beliefs, actions, sample, logit)
 
     def expect(params: Params, beliefs: Array, actions: Array):
@@ -159,14 +160,14 @@ def gaussian_mlp(
 
     def moments(params: Params, obs: Array, action: Array) -> tuple[Array, Array]:
         mean, raw, _ = forward(params, obs, action)
-        return mean, jnp.exp(0.5 * soft_bound(params.weights, raw))
+        return mean, jnp.sqrt(variance(params.weights, raw))
 
     def loss(key: Key, params: Params, batch: Transition):
         del key
         mean, raw, logit = forward(params, batch.obs, batch.action)
-        logvar = soft_bound(params.weights, raw)
+        var = variance(params.weights, raw)
         error = (mean - frame.target(batch)) ** 2
-        nll = jnp.mean(error * jnp.exp(-logvar) + logvar)
+        nll = jnp.mean(error / var + jnp.log(var))
         end = _end_loss(frame, logit, batch)
         low, high = bounds(params.weights)
         width = 0.01 * (jnp.sum(high) - jnp.sum(low)) if learn_logvar_bounds else 0.0

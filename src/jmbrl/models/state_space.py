@@ -70,15 +70,14 @@ class Frame:
         """The next observation that a predicted target stands for."""
         return self._base(obs) + prediction[:, : self.dim]
 
-    def outcome(self, stats: Stats, obs: Array, action: Array, prediction: Array, logit: Array) -> tuple[Array, Outcome]:
+    def outcome(
+        self, stats: Stats, obs: Array, action: Array, prediction: Array, logit: Array
+    ) -> tuple[Array, Outcome]:
         """The next beliefs and outcomes for predicted targets; ``logit``: of termination, where it is learned."""
         following, clipped = self._clip(stats, self.next_obs(obs, prediction))
         if self.postprocess is not None:
             following = jax.vmap(self.postprocess)(following)
-        if self.reward is None:
-            reward = prediction[:, self.dim]
-        else:
-            reward = jax.vmap(self.reward)(obs, action, following)
+        reward = prediction[:, self.dim] if self.reward is None else jax.vmap(self.reward)(obs, action, following)
         cost = jnp.zeros((obs.shape[0], 0))
         return following, Outcome(reward, self._discount(obs, action, following, logit), cost, clipped)
 

@@ -1,0 +1,28 @@
+"""An update that a number which is not finite cannot enter."""
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl.types import Array, PyTree
+
+
+def all_finite(tree: PyTree) -> Array:
+    """``bool``: every floating-point number of a tree is finite; True for a tree without any."""
+    leaves = [x for x in jax.tree.leaves(tree) if jnp.issubdtype(jnp.asarray(x).dtype, jnp.floating)]
+    return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in leaves], bool))
+
+
+def accept(new: PyTree, old: PyTree, losses: PyTree, grads: PyTree) -> tuple[PyTree, dict[str, Array]]:
+    """``new`` where losses, gradients and ``new`` itself are finite, else ``old``; all of it or nothing.
+
+    Half an update (new critics, old policy) would leave a state that no healthy run can reach.
+
+    Returns:
+      The state kept and the health counters of one update, ``float32`` scalars: ``nonfinite_loss``,
+      ``nonfinite_grad``, ``skipped`` and ``updates`` (1, also where it was skipped).
+    """
+    good_loss, good_grad = all_finite(losses), all_finite(grads)
+    ok = good_loss & good_grad & all_finite(new)
+    kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
+    counts = {"nonfinite_loss": ~good_loss, "nonfinite_grad": ~good_grad, "skipped": ~ok, "updates": True}
+    return kept, {name: jnp.asarray(value, jnp.float32) for name, value in counts.items()}

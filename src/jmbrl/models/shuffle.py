@@ -1,0 +1,44 @@
+"""Random orders of ``n`` rows without storing them, for an ``n`` known only at run time.
+
+A replay's size changes while its arrays do not, and a permutation of the filled part by sorting would cost the whole
+capacity in every epoch. Here each position's image is computed on its own.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl.types import Array, Key
+
+_ROUNDS = 24
+
+
+def permuted(key: Key, index: Array, n: Array) -> Array:
+    """``int32``: where a random permutation of ``{0..n-1}`` sends ``index`` (``int32``, any shape, in ``[0, n)``).
+
+    The swap-or-not network (Hoang, Morris, Rogaway 2012, figure 1): in each round ``x`` is paired with
+    ``(K - x) mod n`` and a hash of the larger one decides whether both swap: a bijection for any ``n``.
+    """
+    size = jnp.maximum(n, 1).astype(jnp.uint32)
+    salts = jax.random.bits(key, (_ROUNDS, 2))
+
+    def swap(x: Array, salt: Array) -> tuple[Array, None]:
+        shift = salt[0] % size
+        partner = jnp.where(shift >= x, shift - x, shift + size - x)
+        flip = _hash(jnp.maximum(x, partner) ^ salt[1]) >> 31
+        return jnp.where(flip == 1, partner, x), None
+
+    return jax.lax.scan(swap, index.astype(jnp.uint32), salts)[0].astype(jnp.int32)
+
+
+def drawn(key: Key, index: Array, n: Array) -> Array:
+    """``int32``: draw number ``index`` of a fixed sequence of uniform draws from ``{0..n-1}``, with replacement."""
+    salt = jax.random.bits(key, (2,))
+    bits = _hash(_hash(index.astype(jnp.uint32) ^ salt[0]) ^ salt[1])
+    return (bits % jnp.maximum(n, 1).astype(jnp.uint32)).astype(jnp.int32)
+
+
+def _hash(x: Array) -> Array:
+    """A 32-bit mixer of low bias (Wellons 2018, "lowbias32")."""
+    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
+    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
+    return x ^ (x >> 16)

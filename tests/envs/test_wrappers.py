@@ -1,0 +1,122 @@
+"""Wrappers: what they change, what they keep, one copy and many."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jmbrl import envs
+from jmbrl.types import Continuous
+
+KEY = jax.random.key(2)
+
+
+def ramp(max_steps=10, ends_at=99):
+    """obs ``[t, 10 t]``, reward ``t``, ends at ``t = ends_at``."""
+
+    def observe(t):
+        return jnp.array([1.0, 10.0]) * t
+
+    def step(key, t, action):
+        return t + 1, observe(t + 1), t + 1, t + 1 >= ends_at
+
+    return envs.from_functions(
+        lambda key: (0, observe(0)),
+        step,
+        action=Continuous((-1.0,), (1.0,)),
+        max_steps=max_steps,
+        name="ramp",
+        obs_names=("t", "ten"),
+        obs_shape=(2,),
+        reward_fn=lambda obs, action, next_obs: next_obs[..., 0],
+        termination_fn=lambda obs, action, next_obs: next_obs[..., 0] >= ends_at,
+        dt=0.1,
+    )
+
+
+def play(env, steps, num_envs=2):
+    """Timesteps of a compiled run of copies with restarts, ``[steps, num_envs, ...]``."""
+    copies = env.vector(num_envs)
+
+    def body(carry, key):
+        states, _ = carry
+        states, timestep = copies.step(key, states, jnp.zeros((num_envs, 1)))
+        done = timestep.terminated | timestep.truncated
+        carry = copies.restart(key, done, states, timestep.obs)
+        return carry, (timestep, carry[1])
+
+    run = jax.jit(lambda key: jax.lax.scan(body, copies.reset(key), jax.random.split(key, steps))[1])
+    return run(KEY)
+
+
+def test_mask_keeps_the_named_entries_and_drops_what_might_read_the_rest():
+    env = envs.mask_obs(ramp(max_steps=3), keep=(1,))
+    assert env.spec.obs_shape == (1,)
+    assert env.spec.obs_names == ("ten",)
+    assert env.reward_fn is None
+    assert env.termination_fn is None
+    timestep, next_obs = play(env, 4)
+    np.testing.assert_array_equal(timestep.obs[:, 0, 0], [10, 20, 30, 10])
+    np.testing.assert_array_equal(next_obs[:, 0, 0], [10, 20, 0, 10])
+    with pytest.raises(ValueError, match=r"keep\[i\] must be at most 1, got 2"):
+        envs.mask_obs(ramp(), keep=(2,))
+    with pytest.raises(ValueError, match="each once"):
+        envs.mask_obs(ramp(), keep=(0, 0))
+
+
+def test_frames_stack_oldest_first_and_start_afresh():
+    env = envs.frame_stack(ramp(max_steps=3), 2)
+    assert env.spec.obs_names == ("t[t-1]", "ten[t-1]", "t[t-0]", "ten[t-0]")
+    timestep, next_obs = play(env, 4)
+    np.testing.assert_array_equal(timestep.obs[:, 0], [[0, 0, 1, 10], [1, 10, 2, 20], [2, 20, 3, 30], [0, 0, 1, 10]])
+    np.testing.assert_array_equal(next_obs[2, 0], [0, 0, 0, 0])
+    reward = env.reward_fn(timestep.obs[0, 0], jnp.zeros(1), timestep.obs[1, 0])
+    assert float(reward) == float(timestep.reward[1, 0]) == 2.0
+
+
+def test_with_state_gives_what_a_simulator_needs():
+    env = envs.with_state(ramp(max_steps=3))
+    timestep, next_obs = play(env, 4)
+    np.testing.assert_array_equal(timestep.obs.state.inner[:, 0], [1, 2, 3, 1])
+    np.testing.assert_array_equal(next_obs.state.inner[:, 0], [1, 2, 0, 1])
+    np.testing.assert_array_equal(timestep.obs.obs[:, 0, 0], [1, 2, 3, 1])
+    _, again = env.step(KEY, jax.tree.map(lambda x: x[0, 0], timestep.obs.state), jnp.zeros(1))
+    assert float(again.obs.obs[0]) == 2.0
+    reward = env.reward_fn(again.obs, jnp.zeros(1), again.obs)
+    assert float(reward) == 2.0
+
+
+def test_repeated_actions_add_up_and_stop_at_the_end():
+    env = envs.action_repeat(ramp(max_steps=10, ends_at=5), 3)
+    assert env.spec.max_steps == 4
+    assert env.spec.dt == pytest.approx(0.3)
+    timestep, _ = play(env, 3)
+    np.testing.assert_array_equal(timestep.reward[:, 0], [6, 9, 6])  # 1+2+3, 4+5 and the end, 1+2+3
+    np.testing.assert_array_equal(timestep.obs[:, 0, 0], [3, 5, 3])
+    np.testing.assert_array_equal(timestep.terminated[:, 0], [False, True, False])
+    cut, _ = play(envs.action_repeat(ramp(max_steps=4), 3), 2)
+    np.testing.assert_array_equal(cut.truncated[:, 0], [False, True])
+    np.testing.assert_array_equal(cut.reward[:, 0], [6, 4])
+
+
+def test_flatten_makes_a_vector_of_an_image():
+    env = envs.flatten_obs(envs.make("gymnax:Breakout-MinAtar", max_steps=5))
+    _, obs = env.reset(KEY)
+    assert env.spec.obs_shape == obs.shape == (400,)
+    with pytest.raises(ValueError, match="needs a vector observation"):
+        envs.mask_obs(envs.make("gymnax:Breakout-MinAtar"), keep=(0,))
+
+
+def test_wrappers_work_on_host_environments_where_they_can():
+    env = envs.make("gymnasium:Pendulum-v1", max_steps=3)
+    hidden = envs.frame_stack(envs.mask_obs(env, keep=(0, 1)), 3)
+    timestep, next_obs = play(hidden, 4)
+    assert timestep.obs.shape == (4, 2, 6)
+    np.testing.assert_array_equal(timestep.truncated[:, 0], [False, False, True, False])
+    np.testing.assert_array_equal(next_obs[2, :, :2], next_obs[2, :, 4:])
+    assert not np.array_equal(timestep.obs[2, 0, :2], timestep.obs[2, 0, 4:])
+    with pytest.raises(ValueError, match="lives on the host"):
+        envs.with_state(env)
+    with pytest.raises(ValueError, match="action_repeat=2 where it is made"):
+        envs.action_repeat(env, 2)
+    env.close()

@@ -1,0 +1,32 @@
+"""Summaries against numbers worked by hand and the normal theory."""
+
+import numpy as np
+import pytest
+
+from jmbrl import stats
+
+
+def test_interquartile_mean_drops_a_quarter_at_each_end():
+    assert stats.interquartile_mean(np.asarray([9.0, 1.0, 5.0, 3.0, -50.0, 100.0, 4.0, 2.0])) == 3.5  # of 2, 3, 4, 5
+
+
+def test_the_bootstrap_interval_is_the_normal_one_for_many_values():
+    values = np.random.default_rng(0).normal(3.0, 2.0, 400)
+    low, high = stats.bootstrap(values)
+    error = 1.96 * values.std() / 20
+    np.testing.assert_allclose([low, high], [values.mean() - error, values.mean() + error], atol=0.05)
+
+
+def test_the_difference_of_equal_groups_includes_zero_and_of_distant_ones_does_not():
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(0, 1, 8), rng.normal(0, 1, 8)
+    assert stats.difference(a, b)[1] < 0 < stats.difference(a, b)[2]
+    value, low, high = stats.difference(a + 10, b)
+    assert 8 < low < value < high < 12
+
+
+def test_bad_values_are_refused():
+    with pytest.raises(ValueError, match="values must be finite, got nan"):
+        stats.bootstrap(np.asarray([1.0, np.nan]))
+    with pytest.raises(ValueError, match="a must be a vector of at least one number"):
+        stats.difference(np.zeros(0), np.ones(3))
