@@ -83,7 +83,7 @@ def run_row(cells: common.Cells, name: str, system: str, seeds: int, quick: bool
 
 
 def cartpole_bars(row: dict[str, Any]) -> dict[str, float]:
-    """The mean over seeds of the running maximum and of the plain return, trial by trial; trial 1 follows the random one."""
+    """Means over seeds of the running maximum and of the plain return; trial 1 follows the random episode."""
     curves = np.asarray([c[1:] for c in row["returns"]])
     best = np.maximum.accumulate(curves, axis=1).mean(0)
     return {

@@ -1,5 +1,6 @@
 """Checkpoints: exact, checked, and never two writers."""
 
+import contextlib
 import resource
 import subprocess
 import sys
@@ -168,17 +169,21 @@ def test_a_step_that_is_there_is_not_written_twice(saved):
         assert not checkpoints.save(30, STATE)
 
 
-def test_a_full_disk_warns_and_training_goes_on(saved):
+@contextlib.contextmanager
+def full_disk():
     """No file may grow beyond 8 kB: what orbax writes in the background fails as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_full_disk_warns_and_training_goes_on(saved):
     with Checkpoints(saved) as checkpoints:
-        with pytest.warns(CheckpointWarning, match="was not saved to .* training goes on"):
-            resource.setrlimit(resource.RLIMIT_FSIZE, (8192, hard))
-            try:
-                failed = not (checkpoints.save(40, later(40)) and checkpoints.wait())
-            finally:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        assert failed
+        with full_disk(), pytest.warns(CheckpointWarning, match="was not saved to .* training goes on"):
+            assert not (checkpoints.save(40, later(40)) and checkpoints.wait())
         assert checkpoints.restore(SHAPES)[0] == 30
         assert checkpoints.save(50, later(50))
         assert not list(saved.glob("40*"))  # it would keep the disk full

@@ -53,7 +53,7 @@ def toy(steps: int = 200, num_envs: int = 1, **options):
     return make_train(line(noise=0.1), learner(**options), steps, num_envs)
 
 
-CONFIG = {"system": "toy", "env": "line", "steps": 4000, "seed": 3, "seeds": 2}
+CONFIG = {"system": "toy", "env": "line", "steps": 1800, "seed": 3, "seeds": 2}
 
 
 def main() -> None:

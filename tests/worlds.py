@@ -76,3 +76,20 @@ def tally(periods=(), warmup: int = 0) -> Agent:
 
     phases = tuple((period, update(i)) for i, period in enumerate(periods))
     return Agent(init, lambda state: jnp.zeros((), jnp.int32), act, record, phases, warmup)
+
+
+def hidden_velocity(max_steps: int = 30) -> Env:
+    """A point mass seen without its velocity: x'' = 4 a, reward -x^2 - 0.1 v^2. Standing still needs a memory."""
+
+    def reset(key):
+        state = jnp.stack([jax.random.uniform(key, (), minval=-1.0, maxval=1.0), 0.0])
+        return state, state[:1]
+
+    def step(key, state, action):
+        velocity = state[1] + 0.4 * action[0]
+        state = jnp.stack([state[0] + 0.1 * velocity, velocity])
+        return state, state[:1], -(state[0] ** 2) - 0.1 * velocity**2, False
+
+    return envs.from_functions(
+        reset, step, obs_shape=(1,), action=Continuous((-1.0,), (1.0,)), max_steps=max_steps, name="hidden_velocity"
+    )

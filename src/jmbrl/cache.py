@@ -6,6 +6,11 @@ from pathlib import Path
 import jax
 
 VARIABLE = "JMBRL_CACHE"
+SETTINGS = (
+    "jax_compilation_cache_dir",
+    "jax_persistent_cache_min_compile_time_secs",
+    "jax_persistent_cache_min_entry_size_bytes",
+)
 
 
 def directory() -> Path:
@@ -22,7 +27,6 @@ def enable(path: str | Path | None = None) -> Path | None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError:
         return None  # a home that cannot be written costs time, not the run
-    jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    for setting, value in zip(SETTINGS, (str(path), 0.5, -1), strict=True):
+        jax.config.update(setting, value)
     return path

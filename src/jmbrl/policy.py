@@ -114,16 +114,16 @@ def load(
     directory: str | Path,
     seed: int | None = None,
     *,
-    env: Env | None = None,
-    agent: Agent | None = None,
+    env: Env,
+    agent: Agent,
     explore: bool = False,
 ) -> Policy:
-    """The policy that a run exported.
+    """The policy that a run exported; ``runner.load_policy`` finds ``env`` and ``agent`` by itself.
 
     Args:
       directory: the run's.
       seed: which of its seeds; the first by default.
-      env, agent: as trained; rebuilt from ``config.json`` where the command line made the run.
+      env, agent: as trained.
       explore: act as in training.
 
     Raises:
@@ -136,11 +136,6 @@ def load(
     seed = facts["seeds"][0] if seed is None else seed
     if seed not in facts["seeds"]:
         raise ValueError(f"seed must be one of {facts['seeds']}, got {seed}")
-    if env is None or agent is None:
-        from jmbrl.configs import build, read
-
-        built = build(read(directory))
-        env, agent = built.env if env is None else env, built.agent if agent is None else agent
     shapes = jax.eval_shape(lambda key: agent.init(key, facts["num_envs"]), jax.random.key(0))
     flat = jax.tree.leaves(shapes)
     leaves, lane = {}, facts["seeds"].index(seed)

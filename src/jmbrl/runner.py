@@ -111,20 +111,42 @@ def open_run(directory: str | Path) -> Opened:
     return opened._replace(run=together(runs))
 
 
-def load_policy(directory: str | Path, seed: int | None = None, *, explore: bool = False) -> policy.Policy:
-    """``policy.load``, after exporting the newest checkpoint where that is newer (a run that was killed)."""
-    facts = policy.read_facts(directory)
-    config = configs.read(directory)
-    folder = Path(directory) / "checkpoints"
+def load_policy(
+    directory: str | Path,
+    seed: int | None = None,
+    *,
+    env: Env | None = None,
+    agent: Any = None,
+    explore: bool = False,
+) -> policy.Policy:
+    """A trained agent to act with: ``policy.act(obs)`` takes and gives NumPy in the environment's own units.
+
+    Args:
+      directory: of the run.
+      seed: which of its seeds; the first by default.
+      env, agent: as trained; needed only where ``run`` was called from Python and ``config.json`` names no system.
+      explore: act as in training.
+
+    Raises:
+      ValueError: no run there, an unknown seed, or an agent of another shape.
+
+    Where the newest checkpoint is newer than the export (a run that goes on or was killed), that is exported first.
+    """
+    if env is None or agent is None:
+        built = configs.build(configs.read(directory))
+        env, agent = built.env, built.agent
+        _bring_up_to_date(directory)
+    return policy.load(directory, seed, env=env, agent=agent, explore=explore)
+
+
+def _bring_up_to_date(directory: str | Path) -> None:
+    facts, folder = policy.read_facts(directory), Path(directory) / "checkpoints"
     if folder.is_dir():
         with Checkpoints(folder, read_only=True) as checkpoints:
             newest = max(checkpoints.steps(), default=-1)
         if newest > (facts["env_steps"] if facts else -1):
             opened, runs = _open(directory)
             policy.export(directory, opened.train, runs, opened.seeds, opened.env_steps)
-            return policy.load(directory, seed, env=opened.env, agent=opened.agent, explore=explore)
-    built = configs.build(config)
-    return policy.load(directory, seed, env=built.env, agent=built.agent, explore=explore)
 
 
 def _open(directory: str | Path) -> tuple[Opened, tuple]:

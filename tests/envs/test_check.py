@@ -96,7 +96,7 @@ def test_stage_two_runs_and_compares(env, message):
 
 
 def test_strict_raises_the_report():
-    with pytest.raises(ValueError, match="toy: 1 problem.*\n- reward has shape"):
+    with pytest.raises(ValueError, match=r"toy: 1 problem.*\n- reward has shape"):
         envs.check_env(spoil(reward=lambda t: t.reward[None]), strict=True)
 
 

@@ -175,3 +175,18 @@ def test_restart_touches_only_the_finished_copies():
     assert (np.asarray(new_obs[::2]) != np.asarray(obs[::2])).any(axis=1).all()
     with pytest.raises(ValueError, match="num_envs must be at least 1"):
         envs.make("gymnax:Pendulum-v1").vector(0)
+
+
+@pytest.mark.parametrize("step", [lambda s: 1.0 if s > 3 else 0.0, lambda s: np.sin(s), lambda s: float(s)])
+def test_functions_that_are_not_pure_jax_get_advice(step):
+    env = envs.from_functions(
+        lambda key: (0, jnp.zeros(2)),
+        lambda key, state, action: (state + 1, jnp.zeros(2), step(state), False),
+        action=Discrete(2),
+        max_steps=5,
+        name="plain",
+        obs_shape=(2,),
+    )
+    state, _ = env.reset(KEY)
+    with pytest.raises(ValueError, match=r"step of plain is not pure JAX.*jnp\.where.*from_gymnasium"):
+        jax.jit(env.step)(KEY, state, jnp.int32(0))

@@ -259,3 +259,20 @@ def test_actions_repeat_inside_the_call():
     _, (_, timestep, _) = jax.jit(rollout(env, 1, 3))(KEY)
     np.testing.assert_array_equal(timestep.reward[:, 0], [3, 3, 1])
     np.testing.assert_array_equal(timestep.terminated[:, 0], [False, False, True])
+
+
+def test_an_environment_that_fails_to_reset_is_not_lost():
+    class Shy(Counter):
+        def reset(self, seed=None):
+            super().reset(seed)
+            if len(self.seeds) == 1:
+                raise OSError("not yet")
+            return self.observe(), {}
+
+    robot = Shy()
+    env = envs.from_gymnasium(robot, max_steps=5)
+    with pytest.raises(Exception, match="OSError: not yet"):
+        jax.block_until_ready(env.reset(KEY))
+    assert float(env.reset(KEY)[1][1]) == 2.0
+    env.close()
+    assert robot.closed

@@ -25,6 +25,7 @@ class DynaConfig:
     elites: int = 5
     hidden: tuple[int, ...] = (200, 200, 200, 200)
     weight_decay: tuple[float, ...] = (2.5e-5, 5e-5, 7.5e-5, 7.5e-5, 1e-4)  # one per layer, the output's last
+    probabilistic: bool = True  # False: deterministic networks, whose imagined steps carry no noise
     learn_reward: bool = True
     learn_termination: bool = False
     model_learning_rate: float = 1e-3
@@ -71,7 +72,8 @@ class DynaCarry(NamedTuple):
 
 def dyna(env: Env, config: DynaConfig = DynaConfig()) -> Agent:
     """An ensemble refitted every ``fit_every`` steps, rollouts of the policy in it, soft actor-critic on both."""
-    member = models.gaussian_mlp(
+    network = models.gaussian_mlp if config.probabilistic else models.deterministic_mlp
+    member = network(
         env.spec,
         hidden=config.hidden,
         weight_decay=config.weight_decay,

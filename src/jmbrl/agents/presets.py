@@ -65,6 +65,27 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
         },
     },
 }
+PRESETS["dyna"] = {
+    # Small networks, fewer rollouts and updates than MBPO's. With a few hundred rows its early stop on the held-out
+    # error ends before the predicted variance has shrunk to the data's, so the fit has a fixed length.
+    "pendulum": {
+        "members": 5,
+        "elites": 5,
+        "hidden": (64, 64),
+        "weight_decay": (2.5e-5, 5e-5, 1e-4),
+        "model_batch_size": 32,
+        "epochs": 40,
+        "holdout": 0.0,
+        "rollouts": 2_000,
+        "policy_hidden": (128, 128),
+        "learning_rate": 1e-3,
+        "batch_size": 128,
+        "updates": 5,
+        "alpha": 0.2,
+        "fit_every": 200,
+        "capacity": 10_000,
+    },
+}
 PRESETS["latent_mpc"] = {"pendulum": {}}
 PRESETS["gt_cem"] = {
     task: {k: v for k, v in settings.items() if k in ("horizon", "population", "elites", "iterations")}

@@ -1,6 +1,7 @@
 """The ``jmbrl`` command. ``jmbrl COMMAND --help`` explains each; every mistake is one sentence on standard error."""
 
 import argparse
+import logging
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ def main(argv: list[str] | None = None) -> int:
     signal (the run is saved then)."""
     arguments = parser().parse_args(argv)
     warnings.showwarning = _one_line
+    logging.getLogger("absl").setLevel(logging.ERROR)  # orbax tells its own options there
     from jmbrl import cache
     from jmbrl.checkpoint import CheckpointError
     from jmbrl.types import DivergedError

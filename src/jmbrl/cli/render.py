@@ -40,7 +40,7 @@ def render_command(arguments: argparse.Namespace) -> int:
         checks.key(arguments.key), opened.env, opened.agent, state, steps, arguments.horizon, arguments.context
     )
     draw = renderer(opened.env)
-    frames = [_labelled(draw(obs), "real") for obs in real]
+    frames = [_labelled(draw(obs), f"step {t}: real") for t, obs in enumerate(real)]
     if guess is not None:
         imagined = [_labelled(draw(obs), "imagined") for obs in guess]
         frames = [_beside(a, b) for a, b in zip(frames, imagined, strict=True)]
@@ -68,7 +68,7 @@ def rollout(
     checks.integer("horizon", horizon, low=1)
     checks.integer("context", context, low=1)
     key, key_model = jax.random.split(key)
-    played = jax.jit(lambda key, state: evaluate(key, env, agent, state, 1, steps))(key, state)
+    played = jax.jit(lambda key, state: evaluate(key, env, agent, state, 1, steps, trace=True))(key, state)
     length = int(played["lengths"][0])
     observations, actions = played["observations"][: length + 1, 0], played["actions"][:length, 0]
     if agent.model is None or agent.params is None or length == 0:
@@ -137,7 +137,9 @@ def _labelled(image: np.ndarray, text: str) -> Any:
     picture = picture.resize((max(1, round(picture.width * scale)), HEIGHT), Image.Resampling.NEAREST)
     framed = Image.new("RGB", (picture.width, HEIGHT + TITLE), "white")
     framed.paste(picture, (0, TITLE))
-    ImageDraw.Draw(framed).text((4, 2), text, fill="black")
+    pen = ImageDraw.Draw(framed)
+    pen.text((4, 2), text, fill="black")
+    pen.rectangle((0, TITLE, framed.width - 1, framed.height - 1), outline="#BBBBBB")
     return framed
 
 

@@ -184,9 +184,17 @@ def remove_run(directory: Path) -> None:
 
     if (directory / "checkpoints").is_dir():
         Checkpoints(directory / "checkpoints").close()
-    for name in ("checkpoints", "policy", "tensorboard", "diagnostics", "render"):
+    for name in ("checkpoints", "policy", "tensorboard", "render"):
         shutil.rmtree(directory / name, ignore_errors=True)
-    for name in ("config.json", "metrics.jsonl", "summary.json", "learning_curve.png"):
+    files = (
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "learning_curve.png",
+        "diagnostics.json",
+        "diagnostics.png",
+    )
+    for name in files:
         (directory / name).unlink(missing_ok=True)
 
 

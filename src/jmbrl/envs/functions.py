@@ -73,12 +73,12 @@ def from_functions(
         return spaces.cast_obs(name, spaces.flatten_obs(obs) if flat else obs, shape, obs_dtype)
 
     def reset_(key: Key) -> tuple[Timed, Array]:
-        state, obs = _pair(name, reset(key))
+        state, obs = _pair(name, _trace(name, "reset", reset, key))
         return Timed(spaces.strong(state), jnp.zeros((), jnp.int32)), observe(obs)
 
     def step_(key: Key, state: Timed, action_: Array) -> tuple[Timed, TimeStep]:
         action_ = spaces.to_env(action, spaces.check_action(name, action, action_))
-        inner, obs, reward, terminated = _four(name, step(key, state.inner, action_))
+        inner, obs, reward, terminated = _four(name, _trace(name, "step", step, key, state.inner, action_))
         inner = _same_state(name, state.inner, spaces.strong(inner))
         time = state.time + 1
         terminated = spaces.cast_flag(name, "terminated", terminated)
@@ -95,10 +95,21 @@ def _observation(name: str, reset: Callable, shape: tuple | None) -> tuple[tuple
     """Shape, whether it has to be flattened, and names; ``reset`` is traced only where ``shape`` is not given."""
     if shape is not None:
         return tuple(shape), False, ()
-    _, obs = _pair(name, jax.eval_shape(reset, jax.random.key(0)))
+    _, obs = _pair(name, jax.eval_shape(lambda key: _trace(name, "reset", reset, key), jax.random.key(0)))
     if isinstance(obs, jax.ShapeDtypeStruct):
         return tuple(obs.shape), False, ()
     return jax.eval_shape(spaces.flatten_obs, obs).shape, True, spaces.flat_names(obs)
+
+
+def _trace(name: str, what: str, fn: Callable, *args: Any) -> Any:
+    """``fn(*args)``, with advice where it needs a concrete number while JAX traces it."""
+    try:
+        return fn(*args)
+    except (jax.errors.ConcretizationTypeError, jax.errors.TracerArrayConversionError) as error:
+        raise ValueError(
+            f"{what} of {name} is not pure JAX: it reads a number that is only known when it runs. Use jnp.where for "
+            f"an if, jax.numpy for numpy; or, for an environment outside JAX, envs.from_gymnasium. {error}"
+        ) from error
 
 
 def _pair(name: str, out: Any) -> tuple:

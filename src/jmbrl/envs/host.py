@@ -131,7 +131,11 @@ class Host:
 
         def work() -> tuple[np.ndarray, np.ndarray]:
             live = LiveSet(self._claim(num_envs), self._border)
-            obs = live.reset(np.ones(num_envs, bool), seeds)
+            try:
+                obs = live.reset(np.ones(num_envs, bool), seeds)
+            except BaseException:
+                self._spare += live.envs  # not lost: they can be reset again, and closed
+                raise
             self._next += 1
             self._sets[self._next] = live
             return np.full(num_envs, self._next, np.int32), obs
@@ -147,12 +151,13 @@ class Host:
         return self._run(lambda: (np.array(handle), self._find(handle).reset(done, seeds)))
 
     def close(self) -> None:
-        """Close every environment. A later reset makes new ones, except of a single given object."""
+        """Close every environment. A later reset makes new ones, or resets the given object."""
         with self._lock:
             envs = [*self._spare, *(e for live in self._sets.values() for e in live.envs)]
             self._sets.clear()
-            self._spare = []
-            self._made = 0 if self._limit is None else self._made
+            # Objects that were given cannot be made again; the next reset may find them closed.
+            self._spare = [] if self._limit is None else list(envs)
+            self._made = len(self._spare)
 
             def close_all() -> None:
                 for env in envs:

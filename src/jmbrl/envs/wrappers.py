@@ -146,6 +146,12 @@ def action_repeat(env: Env, times: int) -> Env:
     return env._replace(spec=spec, step=repeat(env.step), vector=vector, reward_fn=None, termination_fn=None)
 
 
+def rename(env: Env, name: str) -> Env:
+    """The same environment under another name."""
+    spec = dataclasses.replace(env.spec, name=name)
+    return env._replace(spec=spec, vector=lambda num_envs: env.vector(num_envs)._replace(spec=spec))
+
+
 # ------------------------------------------------------------------------------------------ machinery
 
 

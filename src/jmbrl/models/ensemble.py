@@ -93,7 +93,7 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
         keys = jax.random.split(key, jax.tree.leaves(beliefs)[0].shape[0])
         return jax.vmap(step, in_axes=(0, None, 0, 0))(keys, params, beliefs, actions)
 
-    def grouped(key: Key, params: Params, plan: Groups, order: Array | None, rows: tuple) -> tuple[PyTree, Outcome]:
+    def grouped(keys: Key, params: Params, plan: Groups, order: Array | None, rows: tuple) -> tuple[PyTree, Outcome]:
         weights = elite_weights(params)
 
         def evaluate(chunk: tuple) -> tuple[PyTree, Outcome]:
@@ -101,8 +101,7 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
             act = lambda w, key, b, a: model.step_many(key, Params(w, params.stats.member), b, a)  # noqa: E731
             return jax.vmap(act)(weights, keys, beliefs, actions)
 
-        keys = jax.random.split(key, (plan.chunks, k))
-        chunks = (keys, *gather_rows(plan, order, rows))
+        chunks = (keys.reshape(plan.chunks, k), *gather_rows(plan, order, rows))
         if plan.chunks == 1:
             out = jax.tree.map(lambda x: x[None], evaluate(jax.tree.map(lambda x: x[0], chunks)))
         else:
@@ -115,10 +114,10 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
             return average(key, params, beliefs, actions)
         if count < k and propagation == "ts1":
             return by_row(key, params, beliefs, actions)
-        key_order, key_step = jax.random.split(key)
         plan = groups(count, k, stable=propagation == "tsinf")
-        order = deal(key_order, plan) if propagation == "ts1" else None
-        return grouped(key_step, params, plan, order, (beliefs, actions))
+        keys = jax.random.split(key, 1 + plan.units)
+        order = deal(keys[0], plan) if propagation == "ts1" else None
+        return grouped(keys[1:], params, plan, order, (beliefs, actions))
 
     def expect(params: Params, beliefs: PyTree, actions: Array) -> tuple[PyTree, Outcome]:
         return average(jax.random.key(0), params, beliefs, actions)

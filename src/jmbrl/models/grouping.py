@@ -47,8 +47,11 @@ def groups(count: int, members: int, stable: bool) -> Groups:
 
 
 def deal(key: Key, plan: Groups) -> Array:
-    """``int32[units]``: which unit of rows lies at each place, a uniform permutation."""
-    return jax.random.permutation(key, plan.units)
+    """``int32[units]``: which unit of rows lies at each place, a uniform permutation.
+
+    The order of as many random words; ``jax.random.permutation`` would split the key and sort once more.
+    """
+    return jnp.argsort(jax.random.bits(key, (plan.units,)))
 
 
 def gather_rows(plan: Groups, order: Array | None, tree: PyTree) -> PyTree:

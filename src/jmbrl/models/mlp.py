@@ -9,7 +9,7 @@ import numpy as np
 from jmbrl import checks
 from jmbrl.models import state_space
 from jmbrl.models.state_space import Frame
-from jmbrl.networks import apply_dense, init_dense, swish
+from jmbrl.networks import apply_dense, fast_normal, init_dense, swish
 from jmbrl.types import Array, Key, Model, Params, Prediction, PyTree, Spec, Transition
 
 # PETS' half-cheetah (handful-of-trials, config/halfcheetah.py) and MBPO on every task.
@@ -125,17 +125,16 @@ def gaussian_mlp(
     decay = _decays(weight_decay, len(hidden))
     n = frame.targets
     sizes = _sizes(frame, hidden, 2 * n)
+    start = np.full(n, _MIN_LOGVAR, np.float32), np.full(n, _MAX_LOGVAR, np.float32)
 
     def init(key: Key) -> Params:
         weights = {"layers": init_dense(key, sizes)}
         if learn_logvar_bounds:
-            weights |= {"max_logvar": jnp.full(n, _MAX_LOGVAR, jnp.float32), "min_logvar": jnp.full(n, _MIN_LOGVAR, jnp.float32)}
+            weights |= {"min_logvar": jnp.asarray(start[0]), "max_logvar": jnp.asarray(start[1])}
         return Params(weights, frame.empty_stats())
 
     def bounds(weights: PyTree) -> tuple[Array, Array]:
-        if learn_logvar_bounds:
-            return weights["min_logvar"], weights["max_logvar"]
-        return jnp.full(n, _MIN_LOGVAR, jnp.float32), jnp.full(n, _MAX_LOGVAR, jnp.float32)
+        return (weights["min_logvar"], weights["max_logvar"]) if learn_logvar_bounds else start
 
     def forward(params: Params, obs: Array, action: Array) -> tuple[Array, Array, Array]:
         x = frame.normalized_inputs(params.stats, obs, action)
@@ -150,7 +149,7 @@ def gaussian_mlp(
 
     def step_many(key: Key, params: Params, beliefs: Array, actions: Array):
         mean, raw, logit = forward(params, beliefs, actions)
-        noise = jax.random.normal(key, mean.shape)
+        noise = fast_normal(key, mean.shape)
         sample = mean + jnp.sqrt(variance(params.weights, raw)) * noise
         return frame.outcome(params.stats, beliefs, actions, sample, logit)
 

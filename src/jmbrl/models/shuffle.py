@@ -7,6 +7,7 @@ capacity in every epoch. Here each position's image is computed on its own.
 import jax
 import jax.numpy as jnp
 
+from jmbrl.networks.noise import mix32
 from jmbrl.types import Array, Key
 
 _ROUNDS = 24
@@ -24,7 +25,7 @@ def permuted(key: Key, index: Array, n: Array) -> Array:
     def swap(x: Array, salt: Array) -> tuple[Array, None]:
         shift = salt[0] % size
         partner = jnp.where(shift >= x, shift - x, shift + size - x)
-        flip = _hash(jnp.maximum(x, partner) ^ salt[1]) >> 31
+        flip = mix32(jnp.maximum(x, partner) ^ salt[1]) >> 31
         return jnp.where(flip == 1, partner, x), None
 
     return jax.lax.scan(swap, index.astype(jnp.uint32), salts)[0].astype(jnp.int32)
@@ -33,12 +34,5 @@ def permuted(key: Key, index: Array, n: Array) -> Array:
 def drawn(key: Key, index: Array, n: Array) -> Array:
     """``int32``: draw number ``index`` of a fixed sequence of uniform draws from ``{0..n-1}``, with replacement."""
     salt = jax.random.bits(key, (2,))
-    bits = _hash(_hash(index.astype(jnp.uint32) ^ salt[0]) ^ salt[1])
+    bits = mix32(mix32(index.astype(jnp.uint32) ^ salt[0]) ^ salt[1])
     return (bits % jnp.maximum(n, 1).astype(jnp.uint32)).astype(jnp.int32)
-
-
-def _hash(x: Array) -> Array:
-    """A 32-bit mixer of low bias (Wellons 2018, "lowbias32")."""
-    x = (x ^ (x >> 16)) * jnp.uint32(0x7FEB352D)
-    x = (x ^ (x >> 15)) * jnp.uint32(0x846CA68B)
-    return x ^ (x >> 16)

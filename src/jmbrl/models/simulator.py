@@ -14,7 +14,7 @@ def simulator(env: Env) -> Model:
     imagined.
 
     Args:
-      env: the environment *without* ``with_state``.
+      env: the environment, with or without ``with_state``.
 
     Raises:
       ValueError: the environment runs on the host: its state cannot be copied into a plan.
@@ -33,7 +33,8 @@ def simulator(env: Env) -> Model:
     def initial(params: Params) -> PyTree:
         del params
         # Overwritten at the first observation; only its structure matters. A reset makes every state valid.
-        return env.reset(jax.random.key(0))
+        state, obs = env.reset(jax.random.key(0))
+        return state, _plain(obs)
 
     def encode(key: Key, params: Params, belief: PyTree, action: Array, obs: PyTree, is_first: Array) -> PyTree:
         del key, params, belief, action, is_first
@@ -49,7 +50,7 @@ def simulator(env: Env) -> Model:
         state, seen = env.step(key, belief[0], action)
         reward = jnp.asarray(seen.reward, jnp.float32)
         discount = 1.0 - jnp.asarray(seen.terminated, jnp.float32)
-        return (state, seen.obs), Outcome(reward, discount, jnp.zeros(0), jnp.zeros((), bool))
+        return (state, _plain(seen.obs)), Outcome(reward, discount, jnp.zeros(0), jnp.zeros((), bool))
 
     def step_many(key: Key, params: Params, beliefs: PyTree, actions: Array) -> tuple[PyTree, Outcome]:
         keys = jax.random.split(key, actions.shape[0])
@@ -67,3 +68,8 @@ def simulator(env: Env) -> Model:
         init=init, initial=initial, encode=encode, step=step, step_many=step_many, features=features, decode=features,
         loss=None, set_stats=set_stats,
     )  # fmt: skip
+
+
+def _plain(obs: PyTree) -> PyTree:
+    """What the environment shows, without the state that ``with_state`` added."""
+    return obs.obs if hasattr(obs, "state") else obs

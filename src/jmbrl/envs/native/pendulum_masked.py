@@ -1,7 +1,7 @@
 """Pendulum without its velocity: the smallest task that needs a memory."""
 
 from jmbrl.envs import gymnax
-from jmbrl.envs.wrappers import mask_obs
+from jmbrl.envs.wrappers import mask_obs, rename
 from jmbrl.types import Env
 
 
@@ -11,4 +11,4 @@ def make(max_steps: int | None = None) -> Env:
     The reward depends on the hidden velocity, so there is no ``reward_fn``.
     """
     env = mask_obs(gymnax.make("Pendulum-v1", max_steps=max_steps), keep=(0, 1))
-    return env._replace(spec=env.spec.__class__(**{**vars(env.spec), "name": "pendulum_masked"}))
+    return rename(env, "pendulum_masked")

@@ -1,0 +1,109 @@
+"""What every named system promises, on a small line world."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jmbrl import agents
+from jmbrl.train import make_train
+from worlds import counter, line
+
+TINY = {
+    "random": {},
+    "pets": {
+        "members": 2, "hidden": (8,), "weight_decay": (0.0, 0.0), "horizon": 3, "population": 8, "elites": 2,
+        "iterations": 2, "particles": 2, "epochs": 2, "capacity": 64,
+    },
+    "gt_cem": {"horizon": 3, "population": 8, "elites": 2, "iterations": 2},
+    "latent_mpc": {
+        "deter": 4, "stoch": 2, "hidden": 8, "updates": 3, "batch_size": 4, "length": 5, "horizon": 3, "population": 8,
+        "elites": 2, "iterations": 2, "capacity": 64,
+    },
+    "dyna": {},
+}  # fmt: skip
+STEPS = 60
+KEY = jax.random.key(5)
+
+
+def build(name, env=None, steps=STEPS, num_envs=1):
+    page = agents.SYSTEMS[name]
+    env = page.wrap(line(noise=0.01) if env is None else env)
+    return make_train(env, page.make(env, page.config(**TINY[name])), steps, num_envs)
+
+
+def test_every_system_is_tried():
+    assert set(TINY) == set(agents.SYSTEMS)
+
+
+@pytest.fixture(scope="module", params=sorted(TINY))
+def case(request):
+    """A system, its chunk compiled once, and one finished run."""
+    train = build(request.param)
+    chunk = jax.jit(train.chunk, static_argnums=(3, 4))
+    run, parts = jax.jit(train.init)(KEY), []
+    for span in train.spans():
+        run, metrics = chunk(KEY, run, jnp.int32(span.start), span.length, span.warmup)
+        parts.append(metrics)
+    return request.param, train, chunk, run, parts
+
+
+def test_a_run_is_finite_and_exact_in_length(case):
+    _, _, _, run, parts = case
+    assert sum(len(p["reward"]) for p in parts) == STEPS
+    weights = [x for x in jax.tree.leaves(run) if jnp.issubdtype(x.dtype, jnp.floating)]
+    assert not any(np.isnan(x).any() for x in weights)
+    assert all(np.all(p["bad_actions"] == 0) and np.all(p["bad_transitions"] == 0) for p in parts)
+    for name, values in parts[-1].items():
+        if name.endswith(("skipped", "diverged", "nonfinite_loss", "nonfinite_grad")):
+            assert np.all(values == 0), name
+
+
+def test_the_same_key_gives_the_same_run_and_chunks_are_compiled_once(case):
+    name, train, chunk, run, _ = case
+    again = jax.jit(train.init)(KEY)
+    for span in train.spans():
+        again, _ = chunk(KEY, again, jnp.int32(span.start), span.length, span.warmup)
+    chex.assert_trees_all_equal(jax.tree.leaves(again)[:20], jax.tree.leaves(run)[:20])
+    assert chunk._cache_size() == len({(s.length, s.warmup) for s in train.spans()}), name
+
+
+def test_another_key_gives_another_run(case):
+    _, train, chunk, _, parts = case
+    span = train.spans()[0]
+    other = jax.random.key(6)
+    _, metrics = chunk(other, jax.jit(train.init)(other), jnp.int32(0), span.length, span.warmup)
+    assert not np.array_equal(metrics["reward"], parts[0]["reward"])
+
+
+def test_exploitation_is_deterministic_but_for_its_key_and_records_nothing(case):
+    _, train, _, run, _ = case
+    agent = train.agent
+    carry = agent.reset(run.agent)
+    obs = jax.tree.map(lambda x: x[0], run.obs)
+    act = jax.jit(agent.act, static_argnums=5)
+    first, second = (act(KEY, run.agent, carry, obs, jnp.asarray(True), False)[0] for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    assert np.all(np.abs(first) <= 1)
+    chex.assert_trees_all_equal_shapes_and_dtypes(act(KEY, run.agent, carry, obs, jnp.asarray(True), True)[1], carry)
+
+
+@pytest.mark.parametrize("name", sorted(set(TINY) - {"random", "gt_cem"}))
+def test_broken_observations_are_dropped_and_never_learned_from(name):
+    train = build(name, counter(length=8, breaks_at=4))
+    run, history = jax.jit(train)(KEY)
+    assert history["bad_transitions"].sum() == STEPS // 4
+    assert history["bad_actions"].sum() == 0
+    weights = [x for x in jax.tree.leaves(train.agent.params(run.agent).weights)]
+    assert all(np.isfinite(x).all() for x in weights)
+
+
+@pytest.mark.parametrize("name", ["pets"])
+def test_several_environments_and_several_seeds(name):
+    train = build(name, num_envs=2)
+    keys = jax.random.split(KEY, 2)
+    _, history = jax.jit(jax.vmap(train))(keys)
+    assert history["reward"].shape == (2, STEPS // 2, 2)
+    _, reverse = jax.jit(jax.vmap(train))(keys[::-1])
+    np.testing.assert_array_equal(history["reward"], reverse["reward"][::-1])
