@@ -7,11 +7,12 @@ thresholds are the tasks' conventions. Thresholds and budgets are fixed here, be
 
 from typing import Any, NamedTuple
 
-import common
 import matplotlib.pyplot as plt
 import numpy as np
 
 from jmbrl import stats
+
+import common
 
 PUBLISHED_CARTPOLE = [5, 52, 76, 129, 168, 176]  # trials 2-7 of the published running maximum, trial 1 being 0
 SEEDS = 5

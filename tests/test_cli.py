@@ -10,14 +10,15 @@ from typing import Literal
 import jax
 import numpy as np
 import pytest
-import toys
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
-from worlds import line
 
 from jmbrl import agents, cache, configs, envs, runner, writers
 from jmbrl.agents.system import System
 from jmbrl.cli import main, sweep, tools
+
+import toys
+from worlds import line
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import toys
 from jax.experimental.compilation_cache import compilation_cache
 from PIL import Image
 
@@ -22,6 +21,8 @@ from jmbrl.checkpoint import CheckpointError, Checkpoints, fingerprint
 from jmbrl.diagnostics import figures
 from jmbrl.lanes import Programs, seed_keys
 from jmbrl.types import DivergedError
+
+import toys
 
 OFTEN = runner.Options(checkpoint_seconds=0, periods_per_chunk=2, eval_every=100, eval_episodes=2, quiet=True)
 STEPS = 250  # a warm-up of 20, five chunks of 40, one of 30
@@ -315,6 +316,8 @@ def test_a_host_environment_runs_its_seeds_one_by_one_and_begins_an_episode_on_r
     assert np.asarray(again.run.is_first).all()
     with pytest.raises(ValueError, match="seeds must be at most 4 for line, which runs on the host, got 5"):
         runner.run(hosted, 3, seeds=5, options=options)
+    with pytest.raises(ValueError, match="eval_env must be a second line"):
+        runner.run(hosted, 3, options=OFTEN)
 
 
 # ------------------------------------------------------------------------------------------ records

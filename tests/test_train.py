@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl.train import make_train, memory_bytes
+from jmbrl.train import make_train
+
 from worlds import counter, tally
 
 KEY = jax.random.key(3)
@@ -130,9 +131,3 @@ def test_seeds_that_would_wrap_are_refused():
         train(2**40)
     with pytest.raises(ValueError, match="vmap the function over keys"):
         train(jax.random.split(KEY, 2))
-
-
-def test_memory_is_known_before_the_run():
-    train = make_train(counter(), tally((4,)), 4)
-    run = train.init(KEY)
-    assert memory_bytes(train) == sum(x.nbytes for x in jax.tree.leaves(run))

@@ -8,10 +8,11 @@ import sys
 
 import jax
 import jax.numpy as jnp
-from worlds import line
 
 from jmbrl.train import make_train
 from jmbrl.types import Agent
+
+from worlds import line
 
 
 def learner(period: int = 20, warmup: int = 20, diverges_at: int | None = None, capacity: int = 64) -> Agent:

@@ -44,7 +44,7 @@ def run(
       seeds: how many.
       config: what to write to ``config.json``; a run resumes only under the same one.
       resume: go on from the newest intact checkpoint; without it a directory that holds a run is refused.
-      eval_env: another environment for evaluation; ``train.env`` by default.
+      eval_env: another environment for evaluation; ``train.env`` by default, which a host environment cannot be.
       callbacks: called with a ``Chunk`` between chunks.
       options: how to run; ``Options()`` by default.
 
@@ -58,6 +58,9 @@ def run(
     """
     options = Options() if options is None else options
     keys, names = seed_keys(seed, seeds)
+    if options.eval_every and eval_env is None and train.env.spec.host:
+        # Its copies are limited in number, and evaluation would take over those of a seed in training.
+        raise ValueError(f"eval_env must be a second {train.env.spec.name}: it runs on the host, got None")
     with contextlib.ExitStack() as stack:
         display = progress.make(options.quiet)
         stack.callback(display.close)

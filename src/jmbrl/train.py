@@ -6,7 +6,7 @@ instead; keys are folded from the step count, so chunks equal one scan bit for b
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -60,15 +60,12 @@ class Train:
 
     def __call__(self, key: Key) -> tuple[Run, Metrics]:
         """The whole run, warm-up included: ``(run, history)``; ``history`` as ``chunk``'s metrics."""
-        run, history = self.init(key), {}
+        run, parts = self.init(key), []
         for span in self.spans(periods_per_chunk=None):
             run, metrics = self.chunk(key, run, jnp.asarray(span.start), span.length, span.warmup)
-            history = (
-                {name: _join(history.get(name), values) for name, values in (history | metrics).items()}
-                if (history)
-                else metrics
-            )
-        return run, history
+            parts.append(metrics)
+        names = {name: None for part in parts for name in part}  # the warm-up knows fewer; order is kept
+        return run, {name: jnp.concatenate([part[name] for part in parts if name in part]) for name in names}
 
     def init(self, key: Key) -> Run:
         """The run before its first step."""
@@ -169,7 +166,7 @@ class Train:
             metrics = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), stacked)
         if rest:
             run, last = one(run, step + full * block, rest)
-            metrics = last if metrics is None else jax.tree.map(_join, metrics, last)
+            metrics = last if metrics is None else jax.tree.map(lambda a, b: jnp.concatenate([a, b]), metrics, last)
         return run, metrics
 
     def _interactions(self, key: Key, run: Run, step: Array, length: int, random: bool) -> tuple[Run, Metrics]:
@@ -245,25 +242,9 @@ def _check_periods(periods: list[int], num_envs: int) -> None:
             )
 
 
-def memory_bytes(train: Train) -> int:
-    """Bytes that one seed's run holds between chunks, found without running anything."""
-    shapes = jax.eval_shape(train.init, jax.random.key(0))
-    return sum(_bytes(leaf) for leaf in jax.tree.leaves(shapes))
-
-
-def _bytes(leaf: Any) -> int:
-    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return 8 * leaf.size
-    return leaf.size * leaf.dtype.itemsize
-
-
 def _finite_action(action: Array) -> tuple[Array, Array]:
     """A non-finite action becomes 0 and is counted: it must not reach a robot."""
     if not jnp.issubdtype(action.dtype, jnp.floating):
         return action, jnp.zeros(action.shape[:1], bool)
     bad = ~jnp.isfinite(action)
     return jnp.where(bad, 0.0, action), jnp.any(bad.reshape(bad.shape[0], -1), axis=1)
-
-
-def _join(a: Array | None, b: Array) -> Array:
-    return b if a is None else jnp.concatenate([a, b])

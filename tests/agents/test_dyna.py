@@ -4,13 +4,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from worlds import line
 
 from jmbrl import agents
 from jmbrl.agents.dyna import imagined_rows
 from jmbrl.rollout import evaluate
 from jmbrl.train import make_train
 from jmbrl.types import Discrete, Outcome, Trajectory
+
+from worlds import line
 
 # x' = x + a / 2 from x uniform on [-1, 1], reward -x'^2. The best policy, a = -2x cut to [-1, 1], only pays where
 # |x| > 1/2: -E[(|x| - 1/2)+^2] = -(1/2)^3 / 3.

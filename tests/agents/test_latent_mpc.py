@@ -6,6 +6,7 @@ import numpy as np
 from jmbrl.agents.latent_mpc import LatentMPCConfig, latent_mpc
 from jmbrl.rollout import evaluate
 from jmbrl.train import make_train
+
 from worlds import hidden_velocity
 
 SMALL = LatentMPCConfig(

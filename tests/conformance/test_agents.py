@@ -8,6 +8,7 @@ import pytest
 
 from jmbrl import agents
 from jmbrl.train import make_train
+
 from worlds import counter, line
 
 TINY = {
@@ -21,7 +22,11 @@ TINY = {
         "deter": 4, "stoch": 2, "hidden": 8, "updates": 3, "batch_size": 4, "length": 5, "horizon": 3, "population": 8,
         "elites": 2, "iterations": 2, "capacity": 64,
     },
-    "dyna": {},
+    "dyna": {
+        "members": 2, "elites": 1, "hidden": (8,), "weight_decay": (0.0, 0.0), "epochs": 2, "model_batch_size": 8,
+        "rollouts": 16, "retain": 1, "policy_hidden": (8,), "batch_size": 8, "updates": 1, "fit_every": 20,
+        "capacity": 64,
+    },
 }  # fmt: skip
 STEPS = 60
 KEY = jax.random.key(5)
@@ -95,7 +100,7 @@ def test_broken_observations_are_dropped_and_never_learned_from(name):
     run, history = jax.jit(train)(KEY)
     assert history["bad_transitions"].sum() == STEPS // 4
     assert history["bad_actions"].sum() == 0
-    weights = [x for x in jax.tree.leaves(train.agent.params(run.agent).weights)]
+    weights = jax.tree.leaves(train.agent.params(run.agent).weights)
     assert all(np.isfinite(x).all() for x in weights)
 
 

@@ -56,9 +56,10 @@ def test_broken_rows_are_dropped_counted_and_never_sampled():
     assert set(np.asarray(drawn.obs[:, 0]).tolist()) == {0, 1, 3, 5}
     windows = data.sample_sequences(KEY, replay, 50, 3)
     assert np.all(np.isfinite(windows.transition.reward))
-    np.testing.assert_array_equal(windows.mask, np.isin(windows.transition.obs[..., 0], [1, 3, 5]) | (
-        windows.mask & (windows.transition.obs[..., 0] == 0)
-    ))
+    np.testing.assert_array_equal(
+        windows.mask,
+        np.isin(windows.transition.obs[..., 0], [1, 3, 5]) | (windows.mask & (windows.transition.obs[..., 0] == 0)),
+    )
 
 
 def test_samples_are_uniform_over_the_valid_rows():

@@ -69,11 +69,11 @@ def test_temperature_rises_where_entropy_is_below_its_target(log_prob, sign):
 def test_one_update_is_the_equations_written_out():
     """Critic loss and target step recomputed outside from what the learner exposes."""
     learner = sac(BOX, 2, gamma=0.9, tau=0.25, **COLD, hidden=(8,))
-    state = learner.init(jax.random.key(0))
+    state = jax.jit(learner.init)(jax.random.key(0))
     key = jax.random.key(1)
     obs, action = jax.random.normal(key, (4, 2)), uniform(key, 4)
     # Every row ends, so that the target is the reward alone whatever the networks say.
-    new, info = learner.update(key, state, rows(obs, action, 3.0, obs, True))
+    new, info = jax.jit(learner.update)(key, state, rows(obs, action, 3.0, obs, True))
 
     def q(weights, twin):
         w = jax.tree.map(lambda x: x[twin], weights)["params"]

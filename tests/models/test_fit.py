@@ -9,7 +9,7 @@ import pytest
 from models.worlds import CONTINUOUS, linear_replay, reward
 
 from jmbrl import data, models
-from jmbrl.models.shuffle import drawn, permuted
+from jmbrl.models.shuffle import drawn, permuted, salts
 from jmbrl.types import DataKind, Params, Transition
 
 KEY = jax.random.key(0)
@@ -156,13 +156,13 @@ def test_statistics_leave_the_held_out_rows_out():
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100, 1000])
 def test_permuted_is_a_bijection(n):
-    got = jax.jit(permuted)(KEY, jnp.arange(n), jnp.asarray(n))
+    got = jax.jit(permuted)(salts(KEY), jnp.arange(n), jnp.asarray(n))
     np.testing.assert_array_equal(np.sort(got), np.arange(n))
 
 
 def test_permuted_is_uniform():
     keys = jax.random.split(KEY, 3000)
-    got = np.asarray(jax.vmap(lambda key: permuted(key, jnp.arange(5), jnp.asarray(5)))(keys))
+    got = np.asarray(jax.vmap(lambda key: permuted(salts(key), jnp.arange(5), jnp.asarray(5)))(keys))
     for place in range(5):
         np.testing.assert_allclose(np.bincount(got[:, place], minlength=5) / 3000, 0.2, atol=0.04)
     pairs = np.bincount(got[:, 0] * 5 + got[:, 1], minlength=25).reshape(5, 5) / 3000
@@ -171,10 +171,10 @@ def test_permuted_is_uniform():
 
 def test_drawn_is_a_bootstrap():
     n = 5000
-    got = np.asarray(drawn(KEY, jnp.arange(n), jnp.asarray(n)))
+    got = np.asarray(drawn(salts(KEY), jnp.arange(n), jnp.asarray(n)))
     assert 0 <= got.min() <= got.max() < n
     np.testing.assert_allclose(len(set(got)) / n, 1 - np.exp(-1), atol=0.02)
-    other = np.asarray(drawn(jax.random.key(1), jnp.arange(n), jnp.asarray(n)))
+    other = np.asarray(drawn(salts(jax.random.key(1)), jnp.arange(n), jnp.asarray(n)))
     assert np.mean(got == other) < 0.01
 
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmbrl.networks import MLP, Categorical, Normal, TanhNormal, apply_dense, init_dense, swish
+from jmbrl.networks import MLP, Categorical, Normal, TanhNormal, apply_dense, fast_normal, init_dense, swish
 
 KEY = jax.random.key(0)
 
@@ -59,3 +59,24 @@ def test_dense_is_the_linen_network():
     params = {"params": {f"Dense_{i}": layer for i, layer in enumerate(layers)}}
     np.testing.assert_allclose(net.apply(params, x), apply_dense(layers, x), rtol=1e-6)
     assert jax.tree.map(jnp.shape, net.init(KEY, x)) == jax.tree.map(jnp.shape, params)
+
+
+def test_fast_normal_is_standard_normal():
+    noise = np.asarray(fast_normal(KEY, (200, 500)), np.float64)
+    moments = [np.mean(noise**p) for p in (1, 2, 3, 4)]
+    np.testing.assert_allclose(moments, [0, 1, 0, 3], atol=0.05)
+    for quantile in (0.001, 0.025, 0.5, 0.975, 0.999):
+        wanted = {0.001: -3.0902, 0.025: -1.95996, 0.5: 0.0, 0.975: 1.95996, 0.999: 3.0902}[quantile]
+        np.testing.assert_allclose(np.quantile(noise, quantile), wanted, atol=0.1)
+    for axis in (0, 1):
+        neighbours = np.mean(noise * np.roll(noise, 1, axis=axis))
+        np.testing.assert_allclose(neighbours, 0.0, atol=0.02)
+
+
+def test_fast_normal_of_other_keys_is_independent_and_of_one_key_the_same():
+    keys = jax.random.split(KEY, 300)
+    noise = np.asarray(jax.vmap(lambda key: fast_normal(key, (300,)))(keys))
+    correlation = np.corrcoef(noise)
+    assert np.abs(correlation[~np.eye(300, dtype=bool)]).max() < 0.35  # 6 standard errors
+    np.testing.assert_array_equal(noise[0], fast_normal(keys[0], (300,)))
+    np.testing.assert_array_equal(fast_normal(KEY, (5, 3)), fast_normal(KEY, (9, 3))[:5])

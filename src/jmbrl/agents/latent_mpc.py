@@ -44,7 +44,7 @@ class LatentMPCConfig:
     capacity: int = 50_000
 
 
-def latent_mpc(env: Env, config: LatentMPCConfig = LatentMPCConfig()) -> Agent:  # noqa: B008 - frozen
+def latent_mpc(env: Env, config: LatentMPCConfig = LatentMPCConfig()) -> Agent:
     """CEM through a recurrent latent model whose belief is filtered from partial observations."""
     model = models.rssm(
         env.spec,

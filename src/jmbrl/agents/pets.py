@@ -2,7 +2,6 @@
 
 import dataclasses
 
-import jax
 import optax
 
 from jmbrl import checks, models, planners
@@ -44,7 +43,7 @@ class PETSConfig:
     capacity: int = 100_000
 
 
-def pets(env: Env, config: PETSConfig = PETSConfig()) -> Agent:  # noqa: B008 - frozen
+def pets(env: Env, config: PETSConfig = PETSConfig()) -> Agent:
     """Algorithm 1: an ensemble of Gaussian networks, refitted every episode, and CEM over sampled trajectories."""
     network = models.gaussian_mlp if config.probabilistic else models.deterministic_mlp
     reward = None if config.learn_reward else env.reward_fn
@@ -84,7 +83,7 @@ def make_planner(spec: Spec, config: PETSConfig) -> Planner:
     )
 
 
-def true_model(env: Env, config: PETSConfig = PETSConfig()) -> Agent:  # noqa: B008 - frozen
+def true_model(env: Env, config: PETSConfig = PETSConfig()) -> Agent:
     """The upper bound of a PETS table: the same planner through the true simulator. ``env`` shows its state
     (``envs.with_state``)."""
     return mpc(

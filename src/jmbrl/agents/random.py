@@ -14,7 +14,7 @@ class RandomConfig:
     """Nothing to set."""
 
 
-def random(env: Env, config: RandomConfig = RandomConfig()) -> Agent:  # noqa: B008 - frozen
+def random(env: Env, config: RandomConfig = RandomConfig()) -> Agent:
     """An agent that learns nothing and acts uniformly."""
     del config
     nothing = jnp.zeros(())

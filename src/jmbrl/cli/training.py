@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+SHOWN_EPISODES = 20
 OPTIONS = {  # attributes of runner.Options that have a flag of the same name
     "checkpoint_seconds": (float, "seconds between checkpoints, 0: after every chunk (60)"),
     "keep": (int, "checkpoints kept (2)"),
@@ -127,7 +128,25 @@ def _report(result: Any, directory: Path) -> None:
     returns = ", ".join("none" if value is None else f"{value:.4g}" for value in summary["final_return"])
     print(f"{summary['ended']} at step {summary['env_steps']} in {summary['wall_seconds']:.1f} s", file=sys.stderr)
     print(f"final return of each seed: {returns} ({summary['final_return_is']})", file=sys.stderr)
-    print(f"kept in {directory}", file=sys.stderr)
+    _table(directory, summary)
+    print(f"kept in {directory}; learning curve: {directory / 'learning_curve.png'}", file=sys.stderr)
+
+
+def _table(directory: Path, summary: dict[str, Any]) -> None:
+    """The last returns of every seed, an episode a line."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from jmbrl import writers
+
+    rows = [row for row in writers.read_rows(directory / "metrics.jsonl") if row.get("episode_return") is not None]
+    of_seed = {seed: [row for row in rows if row["seed"] == seed] for seed in summary["seeds"]}
+    shortest = min(map(len, of_seed.values()))
+    table = Table("episode", *(f"seed {seed}" for seed in of_seed), title="return of each episode")
+    for episode in range(max(0, shortest - SHOWN_EPISODES), shortest):
+        table.add_row(str(episode + 1), *(f"{mine[episode]['episode_return']:.1f}" for mine in of_seed.values()))
+    if shortest:
+        Console(stderr=True).print(table)
 
 
 def evaluate_command(arguments: argparse.Namespace) -> int:

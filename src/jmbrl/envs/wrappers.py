@@ -77,9 +77,7 @@ def frame_stack(env: Env, frames: int) -> Env:
 
     wrapped = _wrap(env, spec, start, advance, lambda state: state.inner)
     draw = env.render and (lambda obs: env.render(obs[..., -last:]))
-    return wrapped._replace(
-        reward_fn=newest(env.reward_fn), termination_fn=newest(env.termination_fn), render=draw
-    )
+    return wrapped._replace(reward_fn=newest(env.reward_fn), termination_fn=newest(env.termination_fn), render=draw)
 
 
 def with_state(env: Env) -> Env:

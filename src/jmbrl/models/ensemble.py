@@ -85,8 +85,10 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
             act = lambda w: model.expect(Params(w, params.stats.member), beliefs, actions)  # noqa: E731
             following, outcome = jax.vmap(act)(weights)
         clipped = jnp.any(outcome.clipped, axis=0)
-        following, outcome = jax.tree.map(lambda x: jnp.mean(x, axis=0, dtype=x.dtype), (following, outcome._replace(
-            clipped=outcome.clipped.astype(jnp.float32))))
+        following, outcome = jax.tree.map(
+            lambda x: jnp.mean(x, axis=0, dtype=x.dtype),
+            (following, outcome._replace(clipped=outcome.clipped.astype(jnp.float32))),
+        )
         return following, outcome._replace(clipped=clipped)
 
     def by_row(key: Key, params: Params, beliefs: PyTree, actions: Array) -> tuple[PyTree, Outcome]:
@@ -115,7 +117,7 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
         if count < k and propagation == "ts1":
             return by_row(key, params, beliefs, actions)
         plan = groups(count, k, stable=propagation == "tsinf")
-        keys = jax.random.split(key, 1 + plan.units)
+        keys = jax.random.split(key, 1 + plan.chunks * k)
         order = deal(keys[0], plan) if propagation == "ts1" else None
         return grouped(keys[1:], params, plan, order, (beliefs, actions))
 

@@ -9,7 +9,7 @@ import optax
 
 from jmbrl import checks, data
 from jmbrl.models.guarded import Health, finite_weights, guarded_update
-from jmbrl.models.shuffle import drawn, permuted
+from jmbrl.models.shuffle import drawn, permuted, salts
 from jmbrl.types import Array, DataKind, Key, Model, Params, PyTree, Transition
 
 
@@ -21,14 +21,14 @@ class Trainer(NamedTuple):
 
 
 class _Split(NamedTuple):
-    """Which rows train and which are held out, as functions of three random orders and two counts."""
+    """Which rows train and which are held out: ``order`` of all rows, held-out ones first, and each member's ``boot``."""
 
     rows: Transition
     count: Array
     train: Array
     held: Array
-    key_split: Key
-    key_boot: Key
+    order: Array
+    boot: Array
 
 
 class _Loop(NamedTuple):
@@ -118,31 +118,32 @@ def trainer(
         rows, count = data.rows(replay)
         key_split, key_boot = jax.random.split(key)
         held = jnp.minimum(jnp.floor(holdout * count).astype(jnp.int32), holdout_max)
-        return _Split(rows, count, count - held, held, key_split, key_boot)
+        boot = jax.vmap(salts)(jax.random.split(key_boot, members))
+        return _Split(rows, count, count - held, held, salts(key_split), boot)
 
     def row_index(split: _Split, position: Array) -> Array:
         """The row of a position in ``[0, count)``: held-out rows come first."""
-        return permuted(split.key_split, position, split.count) if holdout else position
+        return permuted(split.order, position, split.count) if holdout else position
 
     def held_rows(split: _Split, total: int) -> tuple[Array, Array]:
         size = min(holdout_max, total)
         position = jnp.arange(size)
         return row_index(split, jnp.minimum(position, split.count - 1)), position < split.held
 
-    def batch_rows(split: _Split, key_epoch: Key, key_boot: Key, step: Array) -> Transition:
+    def batch_rows(split: _Split, order: Array, boot: Array, step: Array) -> Transition:
         """One member's batch number ``step`` of an epoch."""
         slot = (step * batch_size + jnp.arange(batch_size)) % jnp.maximum(split.train, 1)
-        slot = permuted(key_epoch, slot, split.train)
-        slot = drawn(key_boot, slot, split.train) if resample else slot
+        slot = permuted(order, slot, split.train)
+        slot = drawn(boot, slot, split.train) if resample else slot
         index = row_index(split, split.held + slot)
         return jax.tree.map(lambda x: x[index], split.rows)
 
     def epoch_of(split: _Split, stats: PyTree, key: Key, loop: _Loop) -> _Loop:
         batches = -(-split.train // batch_size)
-        key_order, key_loss = jax.random.split(jax.random.fold_in(key, loop.epoch))
-        orders, boots = jax.random.split(key_order, members), jax.random.split(split.key_boot, members)
+        key_order, key_loss = jax.random.split(key)
+        orders = jax.vmap(salts)(jax.random.split(key_order, members))
 
-        def one(order: Key, boot: Key, weights: PyTree, opt: PyTree, key: Key, step: Array):
+        def one(order: Array, boot: Array, weights: PyTree, opt: PyTree, key: Key, step: Array):
             batch = batch_rows(split, order, boot, step)
             loss = lambda w: member.loss(key, Params(w, stats), batch)  # noqa: E731
             weights, opt, value, info, health = guarded_update(optimizer, loss, weights, opt, max_grad_norm)
@@ -152,7 +153,7 @@ def trainer(
             weights, opt, loss, mse, health = carry
             keys = jax.random.split(jax.random.fold_in(key_loss, step), members)
             weights, opt, value, error, seen = jax.vmap(one, in_axes=(0, 0, 0, 0, 0, None))(
-                orders, boots, weights, opt, keys, step
+                orders, split.boot, weights, opt, keys, step
             )
             health = jax.tree.map(jnp.add, health, seen)
             return weights, opt, loss + value, mse + error, health
@@ -216,8 +217,9 @@ def trainer(
             return more if patience is None else more & (loop.stale <= patience)
 
         def body(loop: _Loop) -> _Loop:
-            loop = epoch_of(split, stats, key_epochs, loop)
-            return judge(split, stats, key_epochs, loop) if holdout else loop
+            key_epoch, key_judge = jax.random.split(jax.random.fold_in(key_epochs, loop.epoch))
+            loop = epoch_of(split, stats, key_epoch, loop)
+            return judge(split, stats, key_judge, loop) if holdout else loop
 
         loop = jax.lax.while_loop(going, body, loop)
         weights = loop.best if holdout else loop.weights

@@ -7,22 +7,31 @@ import jax.numpy as jnp
 
 from jmbrl.types import Array, Key, PyTree
 
-_MAX_CHUNKS = 8
-_MIN_ROWS = 64  # fewer rows than this per matmul and its overhead shows
+_BLOCK_ROWS = 350  # rows a member is given at a time: their activations, all members together, stay in a 2 MB cache
+_UNITS = 8  # units a member is dealt: more mix the members better, fewer make longer copies
+_UNIT_ROWS = 64  # no unit is shorter than this while a member gets more than one
 
 
 class Groups(NamedTuple):
-    """``count`` rows as ``[chunks, members, rows]``, the last rows being padding. All static."""
+    """``count`` rows as ``[chunks, members, share, rows]``, the last rows being padding. All static.
+
+    A chunk is evaluated at a time; a member's block in it is ``share`` units of ``rows`` rows.
+    """
 
     count: int
     chunks: int
     members: int
+    share: int
     rows: int
     stable: bool
 
     @property
     def units(self) -> int:
-        return self.chunks * self.members
+        return self.chunks * self.members * self.share
+
+    @property
+    def block(self) -> int:
+        return self.share * self.rows
 
     @property
     def padding(self) -> int:
@@ -30,20 +39,18 @@ class Groups(NamedTuple):
 
 
 def groups(count: int, members: int, stable: bool) -> Groups:
-    """How ``count`` rows are cut: as many chunks as there are, up to 8, of at least 64 rows a member.
+    """How ``count`` rows are cut: chunks of about 350 rows a member, and in TS1 about 8 units a member in all.
 
-    A chunk is evaluated at a time, which keeps its activations in the cache. Among the numbers of chunks that fit,
-    the one with the least padding wins, and among those the largest. ``stable``: a member's rows stay contiguous.
+    Padding is always less than a unit's worth per 64 rows; the share with the least of it wins, then the largest.
+    ``stable``: a member's rows are contiguous (TS-infinity), so there are no units to deal.
     """
-    best = None
-    for chunks in range(1, _MAX_CHUNKS + 1):
-        rows = -(-count // (chunks * members))
-        if best is not None and rows < _MIN_ROWS:
-            break
-        plan = Groups(count, chunks, members, rows, stable)
-        if best is None or plan.padding <= best.padding:
-            best = plan
-    return best
+    chunks = max(1, round(count / (members * _BLOCK_ROWS)))
+
+    def cut(share: int) -> Groups:
+        return Groups(count, chunks, members, share, -(-count // (chunks * members * share)), stable)
+
+    most = 1 if stable else max(1, min(_UNITS // chunks, count // (chunks * members * _UNIT_ROWS)))
+    return min((cut(share) for share in range(most, 0, -1)), key=lambda plan: plan.padding)
 
 
 def deal(key: Key, plan: Groups) -> Array:
@@ -55,18 +62,18 @@ def deal(key: Key, plan: Groups) -> Array:
 
 
 def gather_rows(plan: Groups, order: Array | None, tree: PyTree) -> PyTree:
-    """Leaves ``[count, ...] -> [chunks, members, rows, ...]``, units in ``order``."""
+    """Leaves ``[count, ...] -> [chunks, members, block, ...]``, units in ``order``."""
 
     def gather(x: Array) -> Array:
         if plan.padding:
             # Padding repeats the last row: zeros could be outside a model's domain and cost time as NaN.
             x = jnp.concatenate([x, jnp.broadcast_to(x[-1:], (plan.padding, *x.shape[1:]))])
         if plan.stable:
-            x = x.reshape(plan.members, plan.chunks, plan.rows, *x.shape[1:])
+            x = x.reshape(plan.members, plan.chunks, plan.block, *x.shape[1:])
             return jnp.swapaxes(x, 0, 1)
         x = x.reshape(plan.units, plan.rows, *x.shape[1:])
         x = x if order is None else x[order]
-        return x.reshape(plan.chunks, plan.members, *x.shape[1:])
+        return x.reshape(plan.chunks, plan.members, plan.block, *x.shape[2:])
 
     return jax.tree.map(gather, tree)
 
@@ -76,11 +83,11 @@ def scatter_rows(plan: Groups, order: Array | None, tree: PyTree) -> PyTree:
     inverse = None if order is None else jnp.argsort(order)
 
     def scatter(x: Array) -> Array:
+        rest = x.shape[3:]
         if plan.stable:
             x = jnp.swapaxes(x, 0, 1)
-        else:
-            x = x.reshape(plan.units, *x.shape[2:])
-            x = x if inverse is None else x[inverse]
-        return x.reshape(plan.units * plan.rows, *x.shape[3 if plan.stable else 2 :])[: plan.count]
+        elif inverse is not None:
+            x = x.reshape(plan.units, plan.rows, *rest)[inverse]
+        return x.reshape(plan.units * plan.rows, *rest)[: plan.count]
 
     return jax.tree.map(scatter, tree)

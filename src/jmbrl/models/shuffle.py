@@ -13,14 +13,18 @@ from jmbrl.types import Array, Key
 _ROUNDS = 24
 
 
-def permuted(key: Key, index: Array, n: Array) -> Array:
+def salts(key: Key) -> Array:
+    """``uint32[24, 2]``: the randomness of one permutation or one sequence of draws, to be used again and again."""
+    return jax.random.bits(key, (_ROUNDS, 2))
+
+
+def permuted(salts: Array, index: Array, n: Array) -> Array:
     """``int32``: where a random permutation of ``{0..n-1}`` sends ``index`` (``int32``, any shape, in ``[0, n)``).
 
     The swap-or-not network (Hoang, Morris, Rogaway 2012, figure 1): in each round ``x`` is paired with
     ``(K - x) mod n`` and a hash of the larger one decides whether both swap: a bijection for any ``n``.
     """
     size = jnp.maximum(n, 1).astype(jnp.uint32)
-    salts = jax.random.bits(key, (_ROUNDS, 2))
 
     def swap(x: Array, salt: Array) -> tuple[Array, None]:
         shift = salt[0] % size
@@ -31,8 +35,7 @@ def permuted(key: Key, index: Array, n: Array) -> Array:
     return jax.lax.scan(swap, index.astype(jnp.uint32), salts)[0].astype(jnp.int32)
 
 
-def drawn(key: Key, index: Array, n: Array) -> Array:
+def drawn(salts: Array, index: Array, n: Array) -> Array:
     """``int32``: draw number ``index`` of a fixed sequence of uniform draws from ``{0..n-1}``, with replacement."""
-    salt = jax.random.bits(key, (2,))
-    bits = mix32(mix32(index.astype(jnp.uint32) ^ salt[0]) ^ salt[1])
+    bits = mix32(mix32(index.astype(jnp.uint32) ^ salts[0, 0]) ^ salts[0, 1])
     return (bits % jnp.maximum(n, 1).astype(jnp.uint32)).astype(jnp.int32)

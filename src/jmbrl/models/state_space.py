@@ -144,9 +144,7 @@ def frame(
         features = shape[0]
     actions = spec.action.dim if isinstance(spec.action, Continuous) else spec.action.n
     targets = dim + (reward is None)
-    return Frame(
-        spec, preprocess, postprocess, reward, termination, clip_range, keep, features + actions, targets
-    )
+    return Frame(spec, preprocess, postprocess, reward, termination, clip_range, keep, features + actions, targets)
 
 
 def identity_belief(dim: int) -> dict[str, Callable]:

@@ -40,5 +40,3 @@ class MLP(nn.Module):
                 x = nn.LayerNorm()(x)
             x = self.activation(x)
         return nn.Dense(self.outputs, kernel_init=self.final_init or self.kernel_init)(x)
-
-
