@@ -5,12 +5,13 @@ concrete number to look at and passes.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 
-from jmbrl.types import ActionSpace, Array, Continuous, Discrete, Key
+from jmbrl.types import ActionSpace, Array, Continuous, Discrete, Key, Spec
 
 
 def _is_traced(value: Any) -> bool:
@@ -95,6 +96,32 @@ def key(value: Any) -> Key:
     if isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32 and value.shape == (2,):
         return jax.random.wrap_key_data(value)
     raise ValueError(f"key must be jax.random.key(seed) or an integer seed, got {value!r}")
+
+
+def pure(name: str, function: Callable, *args: Any) -> Any:
+    """``function(*args)``, with advice where it needs a concrete number while JAX traces it."""
+    try:
+        return function(*args)
+    except (
+        jax.errors.ConcretizationTypeError,
+        jax.errors.TracerArrayConversionError,
+        jax.errors.TracerIntegerConversionError,
+    ) as error:
+        raise ValueError(
+            f"{name} must be pure JAX, but it reads a number that is only known when it runs: use jnp.where for an if, "
+            f"jax.numpy for numpy ({str(error).splitlines()[0]})"
+        ) from error
+
+
+def row_function(name: str, function: Callable, spec: Spec) -> None:
+    """Refuse a reward or termination that is not ``(obs, action, next_obs) -> one number``, by its shapes alone."""
+    obs = jax.ShapeDtypeStruct(spec.obs_shape, spec.obs_dtype)
+    action = jax.ShapeDtypeStruct(spec.action.shape, np.int32 if isinstance(spec.action, Discrete) else np.float32)
+    out = jax.eval_shape(lambda *row: pure(name, function, *row), obs, action, obs)
+    got = getattr(out, "shape", None)
+    if got != ():
+        what = f"a {type(out).__name__}" if got is None else f"shape {got}"
+        raise ValueError(f"{name} must return one number for one row, got {what}")
 
 
 def same_shape(name: str, got: tuple[int, ...], wanted: tuple[int, ...], where: str) -> None:

@@ -141,7 +141,7 @@ def evaluate(
     carry = tile(agent.reset(agent_state), episodes)
     act = over_envs(agent.act, episodes)
 
-    def body(loop: tuple, key: Key) -> tuple[tuple, tuple]:
+    def body(loop: tuple, key: Key) -> tuple[tuple, tuple | None]:
         states, obs, carry, is_first, alive, total, length = loop
         key_act, key_env = jax.random.split(key)
         actions, carry, _ = act(key_act, agent_state, carry, obs, is_first, False)

@@ -159,15 +159,15 @@ class Train:
             return run, info | metrics
 
         full, rest = divmod(length, block)
-        metrics = None
+        parts = []
         if full:
             starts = step + block * jnp.arange(full, dtype=jnp.int32)
             run, stacked = jax.lax.scan(lambda run, at: one(run, at, block), run, starts)
-            metrics = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), stacked)
+            parts.append(jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), stacked))
         if rest:
             run, last = one(run, step + full * block, rest)
-            metrics = last if metrics is None else jax.tree.map(lambda a, b: jnp.concatenate([a, b]), metrics, last)
-        return run, metrics
+            parts.append(last)
+        return run, jax.tree.map(lambda *x: jnp.concatenate(x), *parts)
 
     def _interactions(self, key: Key, run: Run, step: Array, length: int, random: bool) -> tuple[Run, Metrics]:
         act = over_envs(self.agent.act, self.num_envs)
@@ -221,7 +221,7 @@ def make_train(env: Env, agent: Agent, steps: int, num_envs: int = 1) -> Train:
     Build it inside the mapped function to sweep hyper-parameters that are arrays:
     ``jax.vmap(lambda key, lr: make_train(env, make_agent(lr), 2000)(key))(keys, rates)``.
     """
-    steps = checks.integer("steps", steps, 1)
+    steps = checks.integer("steps", steps, 1, 2**31 - 1)  # counted in int32 inside
     num_envs = checks.integer("num_envs", num_envs, 1)
     for name, value in (("steps", steps), ("warmup", agent.warmup)):
         if value % num_envs:

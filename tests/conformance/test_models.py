@@ -55,6 +55,7 @@ def test_step_many_jit_trace_and_shapes(spec, model):
     params, beliefs, actions = rows(spec, model)
     with jax.debug_key_reuse(True):
         eager, outcome = model.step_many(jax.random.clone(KEY), params, beliefs, actions)
+    chex.clear_trace_counter()
     step = jax.jit(chex.assert_max_traces(model.step_many, n=1))
     compiled = step(KEY, params, beliefs, actions)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), (eager, outcome), compiled)

@@ -1,5 +1,19 @@
 """What was seen: replay, sequences, normalisers and logged data."""
 
+from jmbrl.data.agreement import Agreement, AgreementWarning, check_actions, check_functions
 from jmbrl.data.replay import Replay, add, empty, finite, from_arrays, rows, sample, sample_sequences
 
-__all__ = ["Replay", "add", "empty", "finite", "from_arrays", "rows", "sample", "sample_sequences"]
+__all__ = [
+    "Agreement",
+    "AgreementWarning",
+    "Replay",
+    "add",
+    "check_actions",
+    "check_functions",
+    "empty",
+    "finite",
+    "from_arrays",
+    "rows",
+    "sample",
+    "sample_sequences",
+]

@@ -167,13 +167,14 @@ def from_arrays(
     3
     """
     action = np.asarray(action)
-    arrays = {
-        "obs": np.asarray(obs),
-        "action": action.astype(np.int32 if np.issubdtype(action.dtype, np.integer) else np.float32),
-        "reward": np.asarray(reward, np.float32),
-        "next_obs": np.asarray(next_obs),
-        "terminated": np.asarray(terminated, bool),
-    }
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite and is refused below
+        arrays = {
+            "obs": _observations(obs),
+            "action": action.astype(np.int32 if np.issubdtype(action.dtype, np.integer) else np.float32),
+            "reward": np.asarray(reward, np.float32),
+            "next_obs": _observations(next_obs),
+            "terminated": np.asarray(terminated, bool),
+        }
     arrays["truncated"] = np.zeros_like(arrays["terminated"]) if truncated is None else np.asarray(truncated, bool)
     count = len(arrays["obs"])
     if count == 0:
@@ -186,6 +187,11 @@ def from_arrays(
     checks.same_shape("next_obs", arrays["next_obs"].shape, arrays["obs"].shape, "obs")
     capacity = checks.integer("capacity", count if capacity is None else capacity, count)
     return _fill(arrays, count, capacity)
+
+
+def _observations(obs: Any) -> np.ndarray:
+    obs = np.asarray(obs)
+    return obs if obs.dtype == np.uint8 else obs.astype(np.float32)
 
 
 def _fill(arrays: dict[str, np.ndarray], count: int, capacity: int) -> Replay:

@@ -54,7 +54,9 @@ def reward_error(axis: Axes, error: dict[str, Any]) -> None:
 def coverage(axis: Axes, calibration: dict[str, Any] | None) -> None:
     """Observed against nominal coverage; below the diagonal is overconfident."""
     axis.plot([0, 1], [0, 1], "--", color="0.6", linewidth=1)
-    axis.set(xlabel="nominal", ylabel="observed", title="coverage of one-step intervals", xlim=(0, 1), ylim=(0, 1))
+    axis.set(
+        xlabel="nominal", ylabel="observed", title="coverage of one-step intervals", xlim=(0, 1.02), ylim=(0, 1.02)
+    )
     if calibration is None:
         axis.text(0.5, 0.5, "the model predicts no intervals", ha="center", va="center", transform=axis.transAxes)
         return

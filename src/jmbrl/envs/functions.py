@@ -63,14 +63,20 @@ def from_functions(
     action = spaces.check_space(action)
     checks.integer("max_steps", max_steps, low=1)
     checks.choice("obs_dtype", obs_dtype, ("float32", "uint8"))
-    shape, flat, found_names = _observation(name, reset, obs_shape)
+    shape, structure, found_names = _observation(name, reset, obs_shape)
     obs_names = tuple(obs_names) or found_names
     if obs_names and shape != (len(obs_names),):
         raise ValueError(f"obs_names of {name} must have one name an entry: {len(obs_names)} names, shape {shape}")
     spec = Spec(name, shape, action, max_steps, obs_dtype, obs_names, dt=dt)
 
     def observe(obs: Any) -> Array:
-        return spaces.cast_obs(name, spaces.flatten_obs(obs) if flat else obs, shape, obs_dtype)
+        if structure is not None:
+            if jax.tree.structure(obs) != structure:
+                raise ValueError(
+                    f"observation of {name} changes its structure: {structure} at first, then {jax.tree.structure(obs)}"
+                )
+            obs = spaces.flatten_obs(obs)
+        return spaces.cast_obs(name, obs, shape, obs_dtype)
 
     def reset_(key: Key) -> tuple[Timed, Array]:
         state, obs = _pair(name, _trace(name, "reset", reset, key))
@@ -91,14 +97,14 @@ def from_functions(
     return env._replace(vector=vector_factory(env, reset_pool))
 
 
-def _observation(name: str, reset: Callable, shape: tuple | None) -> tuple[tuple[int, ...], bool, tuple[str, ...]]:
-    """Shape, whether it has to be flattened, and names; ``reset`` is traced only where ``shape`` is not given."""
+def _observation(name: str, reset: Callable, shape: tuple | None) -> tuple[tuple[int, ...], Any, tuple[str, ...]]:
+    """Shape, structure where it has to be flattened, and names; ``reset`` is traced only where ``shape`` is None."""
     if shape is not None:
-        return tuple(shape), False, ()
+        return tuple(shape), None, ()
     _, obs = _pair(name, jax.eval_shape(lambda key: _trace(name, "reset", reset, key), jax.random.key(0)))
     if isinstance(obs, jax.ShapeDtypeStruct):
-        return tuple(obs.shape), False, ()
-    return jax.eval_shape(spaces.flatten_obs, obs).shape, True, spaces.flat_names(obs)
+        return tuple(obs.shape), None, ()
+    return jax.eval_shape(spaces.flatten_obs, obs).shape, jax.tree.structure(obs), spaces.flat_names(obs)
 
 
 def _trace(name: str, what: str, fn: Callable, *args: Any) -> Any:

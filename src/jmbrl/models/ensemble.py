@@ -59,7 +59,7 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
 
     def init(key: Key) -> Params:
         each = jax.vmap(model.init)(jax.random.split(key, n))
-        stats = model.init(key).stats
+        stats = jax.tree.map(lambda x: x[0], each.stats)
         return Params(each.weights, EnsembleStats(stats, jnp.arange(k, dtype=jnp.int32)))
 
     def first(params: Params) -> Params:

@@ -21,7 +21,7 @@ class Trainer(NamedTuple):
 
 
 class _Split(NamedTuple):
-    """Which rows train and which are held out: ``order`` of all rows, held-out ones first, and each member's ``boot``."""
+    """Which rows train and which are held out: the ``order`` of all (held out first), and each member's ``boot``."""
 
     rows: Transition
     count: Array
@@ -87,7 +87,8 @@ def trainer(
       A ``Trainer``. ``info``: ``loss`` and ``mse`` (last epoch, mean over members), ``holdout_mse`` (with
       ``holdout``: of what was kept), ``epochs``, ``updates`` (steps per member), ``nonfinite_loss``,
       ``nonfinite_grad``, ``skipped`` (summed over members) and ``diverged`` (members whose weights are not finite or
-      that skipped every step). On an empty replay nothing changes.
+      that skipped every step); ``logvar_saturated`` where the loss reports it (after the fit, on one batch). On an
+      empty replay nothing changes.
 
     Raises:
       ValueError: a model without a loss or for sequences, or an option outside its range.
@@ -187,6 +188,14 @@ def trainer(
         stale = jnp.where(jnp.any(better), 0, loop.stale + 1)
         return loop._replace(best=best, best_mse=jnp.where(better, error, loop.best_mse), stale=stale)
 
+    def saturation(split: _Split, stats: PyTree, key: Key, weights: PyTree) -> dict[str, Array]:
+        """``logvar_saturated`` of the final weights on one batch, for models whose loss reports it."""
+        key_rows, key_loss = jax.random.split(key)
+        index = jax.random.randint(key_rows, (batch_size,), 0, jnp.maximum(split.count, 1))
+        batch = jax.tree.map(lambda x: x[index], split.rows)
+        info = jax.vmap(lambda w: member.loss(key_loss, Params(w, stats), batch)[1])(weights)
+        return {name: jnp.mean(info[name]) for name in ("logvar_saturated",) if name in info}
+
     def training_stats(params: Params, split: _Split) -> Params:
         total = split.rows.reward.shape[0]
         mask = jnp.arange(total) < split.count
@@ -224,6 +233,7 @@ def trainer(
         loop = jax.lax.while_loop(going, body, loop)
         weights = loop.best if holdout else loop.weights
         info = _report(loop, weights, -(-split.train // batch_size) * loop.epoch, bool(holdout))
+        info |= saturation(split, stats, jax.random.fold_in(key_epochs, epochs), weights)
         ranking = loop.best_mse if holdout else loop.mse
         if not model.members:
             weights, opt = jax.tree.map(lambda x: x[0], (weights, loop.opt))

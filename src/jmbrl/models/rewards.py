@@ -5,6 +5,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jmbrl import checks
 from jmbrl.types import Array, Key, Model, Outcome, Params, PyTree
 
 
@@ -17,7 +18,8 @@ def with_reward(model: Model, reward_fn: Callable) -> Model:
     """
 
     def change(outcome: Outcome, obs: PyTree, action: Array, following: PyTree) -> Outcome:
-        return outcome._replace(reward=jnp.asarray(reward_fn(obs, action, following), jnp.float32))
+        reward = checks.pure("reward_fn", reward_fn, obs, action, following)
+        return outcome._replace(reward=jnp.asarray(reward, jnp.float32))
 
     return _on_outcome(model, change)
 
@@ -31,7 +33,7 @@ def with_termination(model: Model, termination_fn: Callable) -> Model:
     """
 
     def change(outcome: Outcome, obs: PyTree, action: Array, following: PyTree) -> Outcome:
-        ended = jnp.asarray(termination_fn(obs, action, following))
+        ended = jnp.asarray(checks.pure("termination_fn", termination_fn, obs, action, following))
         return outcome._replace(discount=1.0 - ended.astype(jnp.float32))
 
     return _on_outcome(model, change)

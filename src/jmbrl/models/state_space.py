@@ -134,6 +134,9 @@ def frame(
         checks.number("clip_range", clip_range, low=0.0)
     if not callable(termination) and termination is not None:
         checks.choice("termination", termination, ("learned",))
+    for name, function in (("reward", reward), ("termination", termination)):
+        if callable(function):
+            checks.row_function(name, function, spec)
     wanted = {index % dim for index in absolute}
     keep = tuple(0.0 if not predict_change or i in wanted else 1.0 for i in range(dim))
     features = dim

@@ -28,7 +28,7 @@ def cem(
     elites: int = 40,
     iterations: int = 5,
     alpha: float = 0.1,
-    std: float | None = None,
+    std: float = 0.5,
     min_variance: float = 1e-3,
 ) -> Planner:
     r"""Refit a search distribution to its best samples, a few times; return its mean.
@@ -68,7 +68,7 @@ def cem(
     elites = checks.integer("elites", elites, 1, population)
     iterations = checks.integer("iterations", iterations, 1)
     alpha = checks.number("alpha", alpha, 0.0, 1.0)
-    std = checks.number("std", 0.5 if std is None else std, 1e-6)
+    std = checks.number("std", std, 1e-6)
     family = (
         _gaussian(horizon, spec.action.dim, population, alpha, std)
         if isinstance(spec.action, Continuous)
@@ -93,9 +93,9 @@ def cem(
 
     def plan(key: Key, state: Array, objective: Objective) -> tuple[Array, Array, dict]:
         mean, var = start(state)
-        shapes = jax.eval_shape(objective.returns, key, jax.eval_shape(draw, key, _Search(mean, var, 0, 0, {})))[2]
-        info = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes)
-        search = _Search(mean, var, jnp.asarray(-jnp.inf), jnp.asarray(0, jnp.int32), info)
+        search = _Search(mean, var, jnp.asarray(-jnp.inf), jnp.asarray(0, jnp.int32), {})
+        shapes = jax.eval_shape(lambda key: objective.returns(key, draw(key, search))[2], key)
+        search = search._replace(info=jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes))
 
         def going(loop: tuple[Array, _Search]) -> Array:
             i, search = loop

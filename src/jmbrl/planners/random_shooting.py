@@ -29,16 +29,16 @@ def random_shooting(spec: Spec, *, horizon: int, population: int = 1000, keep: b
     """
     horizon = checks.integer("horizon", horizon, 1)
     population = checks.integer("population", population, 2)
-    box = isinstance(spec.action, Continuous)
+    actions = spec.action
     shape = (horizon, *spec.action.shape)
 
     def init() -> Array:
-        return jnp.zeros(shape, jnp.float32 if box else jnp.int32)
+        return jnp.zeros(shape, jnp.float32 if isinstance(actions, Continuous) else jnp.int32)
 
     def draw(key: Key) -> Array:
-        if box:
+        if isinstance(actions, Continuous):
             return jax.random.uniform(key, (population, *shape), minval=-1.0, maxval=1.0)
-        return jax.random.randint(key, (population, *shape), 0, spec.action.n)
+        return jax.random.randint(key, (population, *shape), 0, actions.n)
 
     def plan(key: Key, state: Array, objective: Objective) -> tuple[Array, Array, dict]:
         key_draw, key_eval = jax.random.split(key)
