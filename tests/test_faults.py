@@ -1,7 +1,9 @@
 """Bad inputs and faults: each row of docs/faults.md that no other test shows, and that the table is true."""
 
 import ast
+import os
 import re
+import signal
 import warnings
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmbrl import agents, checks, data, envs, learners, models, planners, records
+from jmbrl import agents, checks, data, envs, learners, models, planners, progress, records
 from jmbrl.envs import spaces
 from jmbrl.lanes import Programs, _explained, seed_keys, state_bytes
 from jmbrl.rollout import imagine, objective
@@ -446,6 +448,15 @@ def test_row_47_steps_are_counted_exactly_beyond_two_to_the_24():
     assert [span.start for span in make_train(counter(), tally((2**23,)), start).spans()] == [0, 2**23, 2**24]
     with pytest.raises(ValueError, match="steps must be at most 2147483647, got 2147483648"):
         make_train(counter(), tally((2,)), 2**31)
+
+
+def test_row_45_the_second_interrupt_ends_at_once(capfd):
+    with pytest.raises(KeyboardInterrupt), progress.stopping() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.reason == "SIGINT"
+        os.kill(os.getpid(), signal.SIGINT)
+        pytest.fail("the second one was swallowed")
+    assert "Ctrl-C again ends at once" in capfd.readouterr().err
 
 
 def test_row_48_memory_is_known_before_the_run():

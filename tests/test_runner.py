@@ -123,7 +123,7 @@ def test_the_learning_curve_is_a_picture_of_something(whole):
 def test_the_exported_policy_acts_without_the_replay(whole):
     directory, result = whole
     train = toys.toy(STEPS)
-    assert policy.leaves_for_acting(train.agent, train.env.spec) == [sorted(result.run.agent).index("w")]
+    assert policy.leaves_for_acting(train.agent, train.env) == [sorted(result.run.agent).index("w")]
     loaded = policy.load(directory, seed=4, env=train.env, agent=train.agent)
     weight = np.asarray(result.run.agent["w"])[1]
     np.testing.assert_allclose(loaded.act(np.array([0.5])), np.clip(-weight * 0.5, -1, 1), atol=1e-6)

@@ -90,7 +90,7 @@ def export(directory: str | Path, train: Any, runs: tuple, seeds: list[int], env
     target = Path(directory) / "policy"
     target.mkdir(parents=True, exist_ok=True)
     states = [jax.tree.leaves(run.agent) for run in runs]
-    used = leaves_for_acting(train.agent, train.env.spec, train.num_envs)
+    used = leaves_for_acting(train.agent, train.env, train.num_envs)
     arrays = {str(i): np.concatenate([_raw(state[i]) for state in states]) for i in used}
     temporary = target / (ARRAYS + ".tmp")
     with open(temporary, "wb") as file:
@@ -154,14 +154,14 @@ def read_facts(directory: str | Path) -> dict[str, Any] | None:
     return json.loads(path.read_text()) if path.exists() else None
 
 
-def leaves_for_acting(agent: Agent, spec: Spec, num_envs: int = 1) -> list[int]:
+def leaves_for_acting(agent: Agent, env: Env, num_envs: int = 1) -> list[int]:
     """Which leaves of the agent's flattened state reach ``reset`` or ``act``, found from their traces."""
     key = jax.random.key(0)
     state = jax.eval_shape(lambda key: agent.init(key, num_envs), key)
     flat, structure = jax.tree.flatten(state)
-    obs = jax.ShapeDtypeStruct(spec.obs_shape, np.dtype(spec.obs_dtype))
+    obs = jax.eval_shape(env.reset, key)[1]  # not from the spec: a simulator is shown the state as well
 
-    def use(leaves: list[Array], key: Array, obs: Array) -> Any:
+    def use(leaves: list[Array], key: Array, obs: PyTree) -> Any:
         state = jax.tree.unflatten(structure, leaves)
         carry = jax.tree.map(jnp.asarray, agent.reset(state))
         return agent.act(key, state, carry, obs, jnp.asarray(True), False)[:2]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl.learners.guard import accept, all_finite
+from jmbrl.health import accept, all_finite
 from jmbrl.learners.sac import sac, soft_value, td_target, temperature_loss
 from jmbrl.networks import TanhNormal
 from jmbrl.types import Continuous, Discrete, Transition

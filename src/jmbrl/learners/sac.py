@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jmbrl import checks
-from jmbrl.learners.guard import accept
+from jmbrl.health import accept
 from jmbrl.networks import MLP, TanhNormal
 from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import optax
 
 from jmbrl import checks, data
-from jmbrl.models.guarded import Health, finite_weights, guarded_update
+from jmbrl.health import all_finite
+from jmbrl.models.guarded import Health, guarded_update
 from jmbrl.models.shuffle import drawn, permuted, salts
 from jmbrl.types import Array, DataKind, Key, Model, Params, PyTree, Transition
 
@@ -252,7 +253,7 @@ def _rank(stats: PyTree, error: Array, known: Array) -> PyTree:
 
 
 def _report(loop: _Loop, weights: PyTree, updates: Array, with_holdout: bool) -> dict[str, Array]:
-    broken = ~jax.vmap(finite_weights)(weights) | ((loop.health.skipped >= updates) & (updates > 0))
+    broken = ~jax.vmap(all_finite)(weights) | ((loop.health.skipped >= updates) & (updates > 0))
     info = {
         "loss": jnp.mean(loop.loss),
         "mse": jnp.mean(loop.mse),

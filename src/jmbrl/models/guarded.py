@@ -45,8 +45,3 @@ def guarded_update(
     weights, opt = jax.tree.map(lambda new, old: jnp.where(ok, new, old), (new_weights, new_opt), (weights, opt))
     health = Health(*(x.astype(jnp.float32) for x in (bad_loss, bad_grad, ~ok)))
     return weights, opt, value, info, health
-
-
-def finite_weights(weights: PyTree) -> Array:
-    """``bool``: whether every number of one member is finite."""
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(w)) for w in jax.tree.leaves(weights)]))

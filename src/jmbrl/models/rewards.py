@@ -59,4 +59,5 @@ def _on_outcome(model: Model, change: Callable) -> Model:
         following, outcome = model.expect(params, beliefs, actions)
         return following, many(params, beliefs, actions, following, outcome)
 
-    return model._replace(step=step, step_many=step_many, expect=model.expect and expect)
+    member = model.member and _on_outcome(model.member, change)  # diagnostics roll members one by one
+    return model._replace(step=step, step_many=step_many, expect=model.expect and expect, member=member)

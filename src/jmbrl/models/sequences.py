@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import optax
 
 from jmbrl import checks, data
+from jmbrl.health import all_finite
 from jmbrl.models.fit import Trainer
-from jmbrl.models.guarded import Health, finite_weights, guarded_update
+from jmbrl.models.guarded import Health, guarded_update
 from jmbrl.types import Array, DataKind, Key, Model, Params, PyTree
 
 
@@ -77,5 +78,5 @@ def sequence_trainer(
 
 def _counters(weights: PyTree, health: Health, updates: int) -> dict[str, Array]:
     total = jax.tree.map(jnp.sum, health)
-    broken = ~finite_weights(weights) | (total.skipped >= updates)
+    broken = ~all_finite(weights) | (total.skipped >= updates)
     return {**total._asdict(), "updates": jnp.float32(updates), "diverged": broken.astype(jnp.float32)}

@@ -1,4 +1,4 @@
-"""An update that a number which is not finite cannot enter."""
+"""What keeps an update that is not finite out of models and learners."""
 
 import jax
 import jax.numpy as jnp
