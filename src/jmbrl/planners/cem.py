@@ -94,7 +94,7 @@ def cem(
     def plan(key: Key, state: Array, objective: Objective) -> tuple[Array, Array, dict]:
         mean, var = start(state)
         search = _Search(mean, var, jnp.asarray(-jnp.inf), jnp.asarray(0, jnp.int32), {})
-        shapes = jax.eval_shape(lambda key: objective.returns(key, draw(key, search))[2], key)
+        shapes = jax.eval_shape(lambda a, b: objective.returns(a, draw(b, search))[2], key, key)
         search = search._replace(info=jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), shapes))
 
         def going(loop: tuple[Array, _Search]) -> Array:
