@@ -225,7 +225,7 @@ def fingerprint(leaf: Any) -> str:
     """``dtype[shape]:crc32`` of an array's bytes; a typed key says its implementation, ``key<fry>[]:...``."""
     data = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
     raw = np.ascontiguousarray(np.asarray(data)).reshape(-1).view(np.uint8)
-    return f"{_kind(leaf)}:{zlib.crc32(raw):08x}"
+    return f"{_kind(leaf)}:{zlib.crc32(raw.data):08x}"
 
 
 def config_diff(saved: dict, wanted: dict, prefix: str = "") -> list[str]:

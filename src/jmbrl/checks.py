@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
+import jax.numpy as jnp
 import numpy as np
 
 from jmbrl.types import ActionSpace, Array, Continuous, Discrete, Key, Spec
@@ -42,14 +44,14 @@ def number(name: str, value: Any, low: float | None = None, high: float | None =
     return value
 
 
-def _bounds(name: str, value: float, low: float | None, high: float | None) -> None:
+def _bounds(name: str, value: float | np.integer, low: float | None, high: float | None) -> None:
     if low is not None and value < low:
         raise ValueError(f"{name} must be at least {low}, got {value}")
     if high is not None and value > high:
         raise ValueError(f"{name} must be at most {high}, got {value}")
 
 
-def choice(name: str, value: Any, options: tuple[str, ...]) -> Any:
+def choice(name: str, value: Any, options: tuple[str, ...]) -> str:
     if value not in options:
         raise ValueError(f"{name} must be one of {', '.join(options)}; got {value!r}")
     return value
@@ -94,7 +96,7 @@ def key(value: Any) -> Key:
             raise ValueError(f"seed must be in [0, 2**32), got {value}: jax.random.key would wrap it silently")
         return jax.random.key(int(value))
     if isinstance(value, jax.Array | np.ndarray) and value.dtype == np.uint32 and value.shape == (2,):
-        return jax.random.wrap_key_data(value)
+        return jax.random.wrap_key_data(jnp.asarray(value))
     raise ValueError(f"key must be jax.random.key(seed) or an integer seed, got {value!r}")
 
 

@@ -223,7 +223,7 @@ def _convert(kind: Any, value: Any) -> Any:
         return value
     if origin is tuple:
         return _convert_tuple(arguments, value)
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return make_config(kind, {k: typed(kind, k, v, kind.__name__) for k, v in dict(value).items()})
     if kind is Any:
         return value

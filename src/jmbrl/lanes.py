@@ -5,7 +5,7 @@ a host environment cannot be mapped, so there each seed is a group of one.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -150,7 +150,7 @@ def _leaf_bytes(leaf: Any) -> int:
     return leaf.size * (8 if typed else leaf.dtype.itemsize)
 
 
-def _over_seeds(function: Callable, keys: Sequence) -> Callable:
+def _over_seeds(function: Callable, keys: Key) -> Callable:
     """``function(key, run, step)`` over the leading axis of keys and run.
 
     One seed is squeezed, not mapped: under ``vmap`` a ``cond`` would pay for both branches.

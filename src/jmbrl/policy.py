@@ -91,7 +91,7 @@ def export(directory: str | Path, train: Any, runs: tuple, seeds: list[int], env
     target.mkdir(parents=True, exist_ok=True)
     states = [jax.tree.leaves(run.agent) for run in runs]
     used = leaves_for_acting(train.agent, train.env, train.num_envs)
-    arrays = {str(i): np.concatenate([_raw(state[i]) for state in states]) for i in used}
+    arrays: dict[str, Any] = {str(i): np.concatenate([_raw(state[i]) for state in states]) for i in used}
     temporary = target / (ARRAYS + ".tmp")
     with open(temporary, "wb") as file:
         np.savez(file, **arrays)
@@ -211,5 +211,5 @@ def _raw(leaf: Array) -> np.ndarray:
 
 def _cooked(array: np.ndarray, dtype: Any) -> Array:
     if jnp.issubdtype(dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(array)
+        return jax.random.wrap_key_data(array)  # pyright: ignore[reportArgumentType]  # JAX takes NumPy here too
     return jnp.asarray(array.view(dtype) if array.dtype != dtype else array)

@@ -111,9 +111,9 @@ def make(quiet: bool = False, file: TextIO | None = None) -> Display:
     """The display that fits where the text goes; standard error by default, so that output can be piped."""
     if quiet:
         return Silent()
-    file = sys.stderr if file is None else file
-    console = Console(file=file)
-    return Bar(console) if console.is_terminal or console.is_jupyter else Plain(file)
+    out: TextIO = sys.stderr if file is None else file
+    console = Console(file=out)
+    return Bar(console) if console.is_terminal or console.is_jupyter else Plain(out)
 
 
 class StopFlag:

@@ -53,7 +53,7 @@ class Session:
         self._show_memory(abstract)
         self.display.start(self.train.steps, 0)
         if self.directory is not None:
-            self._open(resume)
+            self._open(self.directory, resume)
         restored = None
         if resume and self.checkpoints is not None:
             restored = self.checkpoints.restore(abstract, configs.identity(self.config))
@@ -71,14 +71,14 @@ class Session:
         each = f" ({progress.size(total / len(self.names))} a seed)" if len(self.names) > 1 else ""
         self.display.note(f"state of the run: {progress.size(total)}{each}")
 
-    def _open(self, resume: bool) -> None:
-        if not resume and holds_run(self.directory):
+    def _open(self, directory: Path, resume: bool) -> None:
+        if not resume and holds_run(directory):
             raise ValueError(
-                f"directory {self.directory} already holds a run: resume it (`jmbrl resume DIR`, resume=True), "
+                f"directory {directory} already holds a run: resume it (`jmbrl resume DIR`, resume=True), "
                 "or start over with --fresh, or choose another directory"
             )
-        self.checkpoints = Checkpoints(self.directory / "checkpoints", self.options.keep)
-        saved = self.directory / "config.json"
+        self.checkpoints = Checkpoints(directory / "checkpoints", self.options.keep)
+        saved = directory / "config.json"
         if resume and saved.exists() and self.config is not None:
             configs.check(saved, self.config)
         if self.config is not None:
@@ -276,6 +276,7 @@ class Session:
     def _export(self) -> None:
         from jmbrl import policy
 
+        assert self.directory is not None  # the checkpoints lie in it
         try:
             policy.export(self.directory, self.train, self.runs, self.names, self.done)
         except Exception as error:  # a finished run is worth more than its export

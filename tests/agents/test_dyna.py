@@ -139,5 +139,5 @@ def test_bad_arguments_are_named(change, message):
 def test_discrete_actions_are_refused_with_what_fits():
     env = line()
     env = env._replace(spec=env.spec.__class__("coins", (1,), Discrete(2), 20))
-    with pytest.raises(ValueError, match=r"sac needs continuous actions, got Discrete\(n=2\); use dqn, or a planner"):
+    with pytest.raises(ValueError, match=r"sac needs continuous actions, got Discrete\(n=2\); use a planner"):
         agents.dyna(env, agents.DynaConfig(hidden=(8,), weight_decay=(0.0, 0.0)))

@@ -158,7 +158,7 @@ def test_entropy_settles_at_its_target():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"action": Discrete(3)}, "sac needs continuous actions, got Discrete.*use dqn"),
+        ({"action": Discrete(3)}, "sac needs continuous actions, got Discrete.*use a planner"),
         ({"features": 0}, "features must be at least 1, got 0"),
         ({"gamma": 1.5}, "gamma must be at most 1.0, got 1.5"),
         ({"tau": -0.1}, "tau must be at least 0.0, got -0.1"),

@@ -108,7 +108,7 @@ def dyna(env: Env, config: DynaConfig = DynaConfig()) -> Agent:
 def imagined_trials(
     spec: Spec,
     model: Model,
-    trainer: NamedTuple,
+    trainer: models.Trainer,
     learner: Learner,
     *,
     rollouts: int = 400,
@@ -185,6 +185,7 @@ def imagined_trials(
 
     def fit_and_imagine(key: Key, state: DynaState, step: Array) -> tuple[DynaState, dict]:
         key_fit, key_start, key_encode, key_imagine = jax.random.split(key, 4)
+        assert state.imagined is not None  # this phase runs only with imagination
         params, opt, info = trainer.fit(key_fit, state.params, state.opt, state.replay)
         starts = beliefs_of(key_encode, params, data.sample(key_start, state.replay, rollouts).obs)
 
@@ -228,6 +229,7 @@ def imagined_trials(
             see = lambda obs: as_features(state.params, beliefs_of(key_encode, state.params, obs))  # noqa: E731
             parts.append(rows._replace(obs=see(rows.obs), next_obs=see(rows.next_obs)))
         if real < batch_size:
+            assert state.imagined is not None  # as made by init
             parts.append(data.sample(key_imagined, state.imagined, updates * (batch_size - real)))
         shaped = [jax.tree.map(lambda x: x.reshape(updates, -1, *x.shape[1:]), part) for part in parts]
         both = jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *shaped)

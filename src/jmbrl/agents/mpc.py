@@ -119,7 +119,10 @@ def mpc(
         return action, MPCCarry(belief, action, plan_state, plan, carry.age + 1), info
 
     def record(state: MPCState, rows: Transition, valid: Array) -> MPCState:
-        return state._replace(replay=data.add(state.replay, rows, valid)) if learns else state
+        if not learns:
+            return state
+        assert state.replay is not None  # as made by init
+        return state._replace(replay=data.add(state.replay, rows, valid))
 
     def fit(key: Key, state: MPCState, step: Array) -> tuple[MPCState, dict]:
         params, opt, info = trainer.fit(key, state.params, state.opt, state.replay)

@@ -73,7 +73,9 @@ def rollout(
     observations, actions = played["observations"][: length + 1, 0], played["actions"][:length, 0]
     if agent.model is None or agent.params is None or length == 0:
         return np.asarray(observations), None
-    guess = jax.jit(lambda *args: _imagined(*args, agent, horizon, context))(key_model, state, observations, actions)
+    guess = jax.jit(lambda key, state, obs, actions: _imagined(key, state, obs, actions, agent, horizon, context))(
+        key_model, state, observations, actions
+    )
     return np.asarray(observations), np.asarray(guess)
 
 

@@ -99,7 +99,8 @@ def resume_command(arguments: argparse.Namespace) -> int:
 def _run(config: dict[str, Any], directory: Path, arguments: argparse.Namespace, resume: bool) -> int:
     from jmbrl import configs, envs, runner
 
-    kept = {name: tuple(value) if isinstance(value, list) else value for name, value in config["options"].items()}
+    saved: dict[str, Any] = config["options"]
+    kept: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in saved.items()}
     options = runner.Options(**kept, quiet=arguments.quiet, debug=arguments.debug)
     built = configs.build(config)
     eval_env = None

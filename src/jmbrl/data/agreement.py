@@ -79,7 +79,7 @@ def check_actions(replay: Replay, action: ActionSpace) -> float:
     discrete = isinstance(action, Discrete)
     if discrete != np.issubdtype(seen.dtype, np.integer):
         raise ValueError(f"action must be {'integer' if discrete else 'float'} for {action}, got {seen.dtype}")
-    inside = (seen >= 0) & (seen < action.n) if discrete else (np.abs(seen) <= 1.0 + 1e-6).all(axis=1)
+    inside = (seen >= 0) & (seen < action.n) if discrete else np.all(np.abs(seen) <= 1.0 + 1e-6, axis=1)
     share = float(inside.mean())
     if share < 1.0:
         row = int(np.argmin(inside))

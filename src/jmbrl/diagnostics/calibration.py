@@ -40,7 +40,8 @@ def calibration(
     Raises:
       ValueError: the model predicts nothing, or a level outside ``(0, 1)``.
     """
-    if model.predict is None:
+    predict = model.predict
+    if predict is None:
         raise ValueError("model must have predict for its calibration, got one without")
     context = checks.integer("context", context, 1)
     for level in levels:
@@ -51,7 +52,7 @@ def calibration(
         key_windows, key_watch = jax.random.split(key)
         seen, alive = real_windows(key_windows, source, context, rows)
         beliefs = watch(key_watch, model, params, seen)
-        said = jax.vmap(model.predict, in_axes=(None, 0, 0))(params, beliefs, seen.action[-1])
+        said = jax.vmap(predict, in_axes=(None, 0, 0))(params, beliefs, seen.action[-1])
         error = jnp.abs(vectors(jax.tree.map(lambda x: x[-1], seen.next_obs), 1) - said.mean)
         width = ndtri(0.5 + 0.5 * jnp.asarray(levels))
         keep = alive[-1][:, None]

@@ -77,8 +77,9 @@ def open_loop(key: Key, model: Model, params: Params, beliefs: PyTree, actions: 
     """
     if not model.members:
         return jax.tree.map(lambda x: x[None], _path(key, model, params, beliefs, actions))
-    elites = params.stats.elites
-    one = lambda key, index: _path(key, model.member, one_member(params, index), beliefs, actions)  # noqa: E731
+    member, elites = model.member, params.stats.elites
+    assert member is not None  # an ensemble has one
+    one = lambda key, index: _path(key, member, one_member(params, index), beliefs, actions)  # noqa: E731
     return jax.vmap(one)(jax.random.split(key, elites.shape[0]), elites)
 
 

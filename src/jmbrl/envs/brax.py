@@ -82,7 +82,8 @@ def make(
         name=f"brax:{name}/{backend}",
         dt=float(env.dt) if name != "fast" else None,
         reset_pool=reset_pool,
-        **known,
+        reward_fn=known.get("reward_fn"),
+        termination_fn=known.get("termination_fn"),
     )
 
 

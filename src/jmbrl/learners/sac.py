@@ -1,7 +1,7 @@
 """Soft actor-critic with automatic temperature (Haarnoja et al. 2018, arXiv 1812.05905), on batches of features."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import jax
 import jax.numpy as jnp
@@ -92,7 +92,7 @@ def sac(
 
     Source: Haarnoja et al. 2018 (arXiv 1801.01290, 1812.05905); settings as in their table 1.
     """
-    space = checks.continuous("sac", action, "dqn, or a planner: agents.mpc with cem or random_shooting")
+    space = checks.continuous("sac", action, "a planner: agents.mpc with cem or random_shooting")
     features = checks.integer("features", features, 1)
     hidden = tuple(checks.integer("hidden", width, 1) for width in hidden)
     checks.number("learning_rate", learning_rate, 0.0)
@@ -117,13 +117,13 @@ def sac(
         return SACState(policy, critics, jax.tree.map(jnp.copy, critics), log_alpha, opt)
 
     def distribution(policy: PyTree, x: Array) -> TanhNormal:
-        mean, log_std = jnp.split(policy_net.apply(policy, x), 2, axis=-1)
+        mean, log_std = jnp.split(cast(Array, policy_net.apply(policy, x)), 2, axis=-1)
         return TanhNormal(mean, jnp.exp(jnp.clip(log_std, *LOG_STD)))
 
     def q_values(critics: PyTree, x: Array, action: Array) -> Array:
         """``float32[2, ...]``."""
         rows = jnp.concatenate([x, action], axis=-1)
-        return jax.vmap(critic_net.apply, in_axes=(0, None))(critics, rows)[..., 0]
+        return cast(Array, jax.vmap(critic_net.apply, in_axes=(0, None))(critics, rows))[..., 0]
 
     def act(key: Key, state: SACState, x: Array, explore: bool) -> tuple[Array, Array]:
         checks.same_shape("features", jnp.shape(x)[-1:], (features,), "sac")

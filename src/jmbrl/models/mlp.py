@@ -1,6 +1,7 @@
 """Networks that predict the next observation: one by its value, one by a Gaussian."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -133,7 +134,7 @@ def gaussian_mlp(
             weights |= {"min_logvar": jnp.asarray(start[0]), "max_logvar": jnp.asarray(start[1])}
         return Params(weights, frame.empty_stats())
 
-    def bounds(weights: PyTree) -> tuple[Array, Array]:
+    def bounds(weights: PyTree) -> tuple[Array | np.ndarray, Array | np.ndarray]:
         return (weights["min_logvar"], weights["max_logvar"]) if learn_logvar_bounds else start
 
     def forward(params: Params, obs: Array, action: Array) -> tuple[Array, Array, Array]:
@@ -197,7 +198,7 @@ def _assemble(
             reward_mean, reward_std = frame.reward(belief, action, following), jnp.zeros(())
         return Prediction(following, std[0, : frame.dim], reward_mean, reward_std)
 
-    belief_functions = state_space.identity_belief(frame.dim)
+    belief_functions: dict[str, Any] = state_space.identity_belief(frame.dim)
     return Model(
         init=init, step=step, step_many=step_many, loss=loss, set_stats=frame.fit_stats, predict=predict,
         expect=expect, **belief_functions,
@@ -220,7 +221,7 @@ def _decays(weight_decay: float | Sequence[float] | None, hidden: int) -> tuple[
     return tuple(checks.number("weight_decay", wd, low=0.0) for wd in decay)
 
 
-def _penalty(layers: Sequence[dict[str, Array]], decay: Sequence[float]) -> Array:
+def _penalty(layers: Sequence[dict[str, Array]], decay: Sequence[float]) -> Array | int:
     """``sum_l wd_l ||W_l||^2 / 2``, weights only."""
     return sum(0.5 * wd * jnp.sum(layer["kernel"] ** 2) for wd, layer in zip(decay, layers, strict=True))
 

@@ -107,6 +107,7 @@ class Frame:
             return jnp.ones(obs.shape[0])
         if self.learns_end:
             return jax.nn.sigmoid(-logit)
+        assert not isinstance(self.termination, str)  # frame takes no other text
         return 1.0 - jax.vmap(self.termination)(obs, action, following).astype(jnp.float32)
 
 
