@@ -52,8 +52,8 @@ def run_row(cells: common.Cells, name: str, system: str, seeds: int, quick: bool
     task = TASKS[name]
     settings = {} if system == "random" else common.settings_of(system, task.preset, {})
     steps = task.steps
-    if system == "gt_cem" and name == "brax_inverted_pendulum":  # a decision is 10,000 steps of brax
-        steps, seeds = 1000, min(seeds, 3)
+    if system == "gt_cem" and name == "brax_inverted_pendulum":  # a decision is 20,000 steps of brax
+        steps, seeds = 1000, min(seeds, 2)
     if quick:
         steps = min(steps, 800)
     train = common.make_run(system, task.env, settings, steps)

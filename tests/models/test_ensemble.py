@@ -21,7 +21,7 @@ def assigned(model, params, count, key=0):
     return np.asarray(outcome.reward)
 
 
-@pytest.mark.parametrize("count", [7350, 700, 64, 65, 7, 8, 3, 1])
+@pytest.mark.parametrize("count", [16000, 7350, 700, 64, 65, 7, 8, 3, 1])
 def test_every_row_comes_back_in_its_place(count):
     model = models.ensemble(adder(), 7)
     obs = jnp.arange(3.0 * count).reshape(count, 3)
@@ -52,7 +52,7 @@ def test_ts1_marginals_are_uniform(count):
     np.testing.assert_allclose(shares, 0.2, atol=0.05)  # 5 standard errors
 
 
-@pytest.mark.parametrize(("count", "members"), [(60, 5), (2100, 7), (7350, 7), (2000, 7)])
+@pytest.mark.parametrize(("count", "members"), [(60, 5), (2100, 7), (16000, 7), (2000, 7)])
 def test_tsinf_keeps_contiguous_blocks(count, members):
     model, params = models.ensemble(adder(), members, propagation="tsinf"), adder_params(members)
     first, second = assigned(model, params, count, 0), assigned(model, params, count, 1)
@@ -124,9 +124,10 @@ def test_predict_is_the_mixture():
 
 
 def test_a_shape_of_groups():
-    assert groups(7350, 7, False)[:5] == (7350, 3, 7, 2, 175)
+    assert groups(7350, 7, False)[:5] == (7350, 1, 7, 7, 150)
+    assert groups(22050, 7, False)[:5] == (22050, 3, 7, 2, 525)
     assert groups(2000, 5, False)[:5] == (2000, 1, 5, 5, 80)
-    assert groups(7000, 5, True)[:5] == (7000, 4, 5, 1, 350)
+    assert groups(7000, 5, True)[:5] == (7000, 1, 5, 1, 1400)
     assert groups(3, 7, False)[:5] == (3, 1, 7, 1, 1)
     assert groups(129, 2, True).padding == 1
 

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 
 from jmbrl.types import Array, Key, PyTree
 
-_BLOCK_ROWS = 350  # rows a member is given at a time: their activations, all members together, stay in a 2 MB cache
+_BLOCK_ROWS = (
+    1050  # rows a member is given at a time: fewer split badly over cores, more leave the caches (benchmarks/)
+)
 _UNITS = 8  # units a member is dealt: more mix the members better, fewer make longer copies
 _UNIT_ROWS = 64  # no unit is shorter than this while a member gets more than one
 
@@ -39,7 +41,7 @@ class Groups(NamedTuple):
 
 
 def groups(count: int, members: int, stable: bool) -> Groups:
-    """How ``count`` rows are cut: chunks of about 350 rows a member, and in TS1 about 8 units a member in all.
+    """How ``count`` rows are cut: chunks of about 1050 rows a member, and in TS1 about 8 units a member in all.
 
     Padding is always less than a unit's worth per 64 rows; the share with the least of it wins, then the largest.
     ``stable``: a member's rows are contiguous (TS-infinity), so there are no units to deal.

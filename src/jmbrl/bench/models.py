@@ -1,4 +1,4 @@
-"""Speed and memory, measured against what the machine can do: ``jmbrl bench NAME``, one row per preset.
+"""Planning through an ensemble and fitting it, against what the machine can do: one row a preset.
 
 A row's ``fraction`` is the useful arithmetic of the whole measured call (multiply-adds of the network's matrices,
 nothing else counted) divided by its time and by the machine's float32 matmul rate, itself measured beside every
@@ -8,7 +8,7 @@ repetition in the same process. ``floor_ms`` is the time the matrices alone woul
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -34,30 +34,6 @@ class Preset(NamedTuple):
 
 
 PRESETS = {"cartpole": Preset(4, 1), "halfcheetah": Preset(17, 6, horizon=30)}
-
-
-def run(name: str, **options: Any) -> Iterator[dict[str, Any]]:
-    """Rows of the benchmark ``name``: ``"planning"`` or ``"fit"``.
-
-    Args:
-      name: which one.
-      options: ``preset`` (one name; both by default), ``repeats`` (timed calls, 10), and any field of ``Preset``;
-        for planning ``propagation`` (``"ts1"``), for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5).
-
-    Raises:
-      ValueError: an unknown name, preset or option.
-    """
-    benchmarks = {"planning": planning, "fit": fit}
-    checks.choice("name", name, tuple(benchmarks))
-    names = (options.pop("preset"),) if "preset" in options else tuple(PRESETS)
-    changes = {key: options.pop(key) for key in tuple(options) if key in Preset._fields}
-    for chosen in names:
-        checks.choice("preset", chosen, tuple(PRESETS))
-        try:
-            row = benchmarks[name](PRESETS[chosen]._replace(**changes), **options)
-        except TypeError as error:
-            raise ValueError(f"options of bench {name}: {error}") from None
-        yield {"bench": name, "preset": chosen, **row}
 
 
 def planning(preset: Preset, repeats: int = 10, propagation: str = "ts1") -> dict[str, Any]:

@@ -28,9 +28,16 @@ def test_fit_counts_three_passes():
 
 
 def test_refuses_what_it_does_not_know():
-    with pytest.raises(ValueError, match="name must be one of planning, fit; got 'speed'"):
+    with pytest.raises(ValueError, match="name must be one of planning, fit, seeds; got 'speed'"):
         list(bench.run("speed"))
     with pytest.raises(ValueError, match="preset must be one of cartpole, halfcheetah"):
         list(bench.run("planning", preset="ant"))
     with pytest.raises(ValueError, match="options of bench planning"):
         list(bench.run("planning", colour="red"))
+
+
+def test_seeds_side_by_side_are_the_seeds_alone():
+    (row,) = bench.run("seeds", count=2, steps=400, system="random")
+    assert row["lane_bitwise"]
+    assert row["first_episode_difference"] < 1e-4
+    assert row["ratio"] == pytest.approx(row["vmap_s"] / row["single_s"])
