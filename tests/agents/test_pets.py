@@ -83,8 +83,10 @@ def test_every_preset_builds(preset):
         ("cartpole_swingup", "cartpole_swingup"),
         ("gymnasium:InvertedPendulum-v5", "inverted_pendulum"),
         ("brax:inverted_pendulum/spring", "inverted_pendulum"),
-        ("gymnasium:HalfCheetah-v5", "paper_halfcheetah"),
+        ("gymnasium:HalfCheetah-v5", "halfcheetah"),
+        ("pendulum_masked", "pendulum"),
         ("gymnax:CartPole-v1", None),
+        ("gymnasium:InvertedDoublePendulum-v5", None),
     ],
 )
 def test_environments_find_their_preset(env, preset):

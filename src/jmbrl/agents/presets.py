@@ -1,8 +1,10 @@
 """Settings per system and task: data, not code.
 
-``paper_*`` are the paper's own (reference sheet 2.1, 2.2). The others are sized for two CPU cores; what they
-change is said beside them.
+``paper_cartpole``, ``pusher``, ``reacher`` and ``halfcheetah`` are the paper's own settings (Chua et al. 2018 and its
+code). The others are sized for two CPU cores; what they change is said beside them.
 """
+
+import re
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
     "pets": {
@@ -35,14 +37,14 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
             "elites": 40,
             "epochs": 5,
         },
-        "paper_pusher": {
+        "pusher": {
             "hidden": (200, 200, 200),
             "weight_decay": (2.5e-4, 5e-4, 5e-4, 7.5e-4),
             "horizon": 25,
             "population": 500,
             "elites": 50,
         },
-        "paper_reacher": {
+        "reacher": {
             "hidden": (200, 200, 200, 200),
             "weight_decay": (2.5e-4, 5e-4, 5e-4, 5e-4, 7.5e-4),
             "learning_rate": 7.5e-4,
@@ -50,7 +52,7 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
             "population": 400,
             "elites": 40,
         },
-        "paper_halfcheetah": {"horizon": 30, "population": 500, "elites": 50},
+        "halfcheetah": {"horizon": 30, "population": 500, "elites": 50},
         # Every step alive is worth the same: a short plan sees no difference until the fall cannot be helped.
         "inverted_pendulum": {
             "hidden": (64, 64),
@@ -93,23 +95,24 @@ PRESETS["gt_cem"] = {
     for task, settings in PRESETS["pets"].items()
 }
 
-# Which preset an environment gets when none is named; the first match in its id wins.
-DEFAULT_PRESETS = (
-    ("InvertedPendulum", "inverted_pendulum"),
-    ("inverted_pendulum", "inverted_pendulum"),
-    ("Pendulum", "pendulum"),
-    ("pendulum", "pendulum"),
-    ("cartpole_swingup", "cartpole_swingup"),
-    ("alfCheetah", "paper_halfcheetah"),
-    ("halfcheetah", "paper_halfcheetah"),
-    ("eacher", "paper_reacher"),
-    ("usher", "paper_pusher"),
-)
+# Which preset an environment gets when none is named, by its task without package, backend and version.
+DEFAULT_PRESETS = {
+    "pendulum": "pendulum",
+    "pendulummasked": "pendulum",
+    "invertedpendulum": "inverted_pendulum",
+    "cartpoleswingup": "cartpole_swingup",
+    "halfcheetah": "halfcheetah",
+    "reacher": "reacher",
+    "pusher": "pusher",
+}
 
 
 def default_preset(system: str, env: str) -> str | None:
-    """The preset of ``system`` for an environment's id, or None."""
-    for part, preset in DEFAULT_PRESETS:
-        if part in env and preset in PRESETS.get(system, {}):
-            return preset
-    return None
+    """The preset of ``system`` for an environment's id, or None.
+
+    >>> default_preset("pets", "gymnasium:InvertedPendulum-v5")
+    'inverted_pendulum'
+    """
+    task = env.rpartition(":")[2].partition("/")[0]
+    preset = DEFAULT_PRESETS.get(re.sub(r"-v\d+$", "", task).replace("_", "").lower())
+    return preset if preset in PRESETS.get(system, {}) else None
