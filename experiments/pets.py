@@ -32,9 +32,9 @@ TASKS = {
     "cartpole_swingup": Task("cartpole_swingup", "cartpole_swingup", 1800, "running maximum at trial 8", 175.0, True),
     "gym_pendulum": Task("gymnasium:Pendulum-v1", "pendulum", 2000, "median of episodes 6-10", -200.0, False),
     "gym_inverted_pendulum": Task(
-        "gymnasium:InvertedPendulum-v5", "inverted_pendulum", 4000, "best episode", 900.0, False
+        "gymnasium:InvertedPendulum-v5", "inverted_pendulum", 3500, "best episode", 900.0, False
     ),
-    "brax_inverted_pendulum": Task("brax:inverted_pendulum", "inverted_pendulum", 4000, "best episode", 900.0, True),
+    "brax_inverted_pendulum": Task("brax:inverted_pendulum", "inverted_pendulum", 3500, "best episode", 900.0, True),
 }
 
 

@@ -53,16 +53,17 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
             "elites": 40,
         },
         "halfcheetah": {"horizon": 30, "population": 500, "elites": 50},
-        # Every step alive is worth the same: a short plan sees no difference until the fall cannot be helped.
+        # Every step alive is worth the same: a short plan sees no difference until the fall cannot be helped, and a long
+        # one through a noisy unstable model always falls. Most random plans do; hence the larger population.
         "inverted_pendulum": {
             "hidden": (64, 64),
             "weight_decay": (2.5e-5, 5e-5, 1e-4),
-            "horizon": 40,
-            "population": 100,
-            "elites": 10,
-            "particles": 10,
+            "horizon": 30,
+            "population": 300,
+            "elites": 15,
+            "particles": 5,
             "epochs": 25,
-            "fit_every": 100,
+            "fit_every": 50,
             "warmup": 100,
             "capacity": 10_000,
         },
