@@ -53,8 +53,8 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
             "elites": 40,
         },
         "halfcheetah": {"horizon": 30, "population": 500, "elites": 50},
-        # Every step alive is worth the same: a short plan sees no difference until the fall cannot be helped, and a long
-        # one through a noisy unstable model always falls. Most random plans do; hence the larger population.
+        # Every step alive is worth the same: a short plan sees no difference until the fall cannot be helped, and a
+        # long one through a noisy unstable model always falls. Most random plans do; hence the larger population.
         "inverted_pendulum": {
             "hidden": (64, 64),
             "weight_decay": (2.5e-5, 5e-5, 1e-4),
