@@ -28,7 +28,7 @@ def pets_table(result: dict) -> list[str]:
         lines.append(
             f"| `{row['env']}` | {row['env_steps']} | {number(rows[task, 'random']['median'])} "
             f"| **{number(row['median'])}** [{low}, {high}], {row['seeds']} | {row['metric']} "
-            f"| {number(bound['median']) if bound else 'a host environment'} |"
+            f"| {number(bound['median']) if bound else 'not run'} |"
         )
     curve = rows["cartpole_swingup", "pets"]["curve"]
     lines += [
