@@ -47,7 +47,7 @@ SYSTEM = System(
 def command(monkeypatch, tmp_path):
     """A toy system and world by name, and main() without lasting effects."""
     monkeypatch.setitem(agents.SYSTEMS, "toy", SYSTEM)
-    monkeypatch.setitem(agents.presets, "toy", {"quick": {"rate": 0.5, "hidden": (4,)}})
+    monkeypatch.setitem(agents.PRESETS, "toy", {"quick": {"rate": 0.5, "hidden": (4,)}})
     monkeypatch.setitem(envs.registry._registered, "toy_line", lambda **options: line(noise=0.1, **options))
     monkeypatch.setattr("warnings.showwarning", print)
     monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
@@ -183,9 +183,10 @@ def test_a_preset_lies_under_the_settings():
 
 
 def test_every_preset_of_every_system_fits_its_settings():
-    for system, presets in agents.presets.items():
+    for system, presets in agents.PRESETS.items():
         for preset in presets:
-            configs.make(system, "toy_line", steps=10, preset=preset)
+            config = configs.make(system, "toy_line", steps=10, preset=preset)
+            assert config["preset"] == preset
 
 
 def test_list_names_what_there_is(capsys):

@@ -13,7 +13,6 @@ from jmbrl.agents.system import System
 
 _PAGES = (_random, _pets, _dyna, _latent_mpc)
 SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system in page.SYSTEMS}
-presets = PRESETS
 
 __all__ = [
     "PRESETS",
@@ -28,5 +27,4 @@ __all__ = [
     "latent_mpc",
     "mpc",
     "pets",
-    "presets",
 ]
