@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+# Compiling, which is what the tests wait for, uses one core. A file stays together: its tests share compiled parts.
+WORKERS := -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: demo test test-all lint clean
 
@@ -9,10 +11,10 @@ demo: $(VENV)/.installed
 	$(RUN)/jmbrl train pets --env gymnax:Pendulum-v1 --steps 2000 --seed 0 --out runs/demo --fresh
 
 test: $(VENV)/.installed-dev
-	$(RUN)/python -m pytest -m "not slow"
+	$(RUN)/python -m pytest -m "not slow" $(WORKERS)
 
 test-all: $(VENV)/.installed-dev
-	$(RUN)/python -m pytest
+	$(RUN)/python -m pytest $(WORKERS)
 
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check .

@@ -1,5 +1,6 @@
 """Diagnostics against truths from outside: exact, still, biased and over-confident models."""
 
+import dataclasses
 import json
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from jmbrl import agents, data, diagnostics, models
+from jmbrl.diagnostics.report import fitting_windows
 from jmbrl.diagnostics.windows import real_windows
 from jmbrl.types import Agent, Model, Outcome, Params, Prediction, Sequence, Transition
 
@@ -172,19 +174,44 @@ def test_latency_is_ordered_and_its_rate_is_its_slowest():
     np.testing.assert_allclose(found["rate_hz"], 1e3 / found["p99_ms"])
 
 
+def test_keeping_up_is_judged_by_the_slowest_of_a_hundred():
+    found = {"p50_ms": 1.0, "p99_ms": 51.0}
+    assert diagnostics.keeps_up(found, 0.05) == {"needed_hz": 20.0, "keeps_up": False}
+    assert diagnostics.keeps_up(found, 0.051)["keeps_up"] is True
+    assert diagnostics.keeps_up(found, None) == {"needed_hz": None, "keeps_up": None}
+    with pytest.raises(ValueError, match=r"dt must be at least 1e-09, got 0.0"):
+        diagnostics.keeps_up(found, 0.0)
+
+
+def test_images_are_looked_at_in_fewer_windows():
+    assert fitting_windows((4,), 26) >= 256
+    assert fitting_windows((64, 64, 3), 30) == 8
+    assert fitting_windows((), 1) == 2**21
+
+
 def test_an_agent_is_diagnosed_on_fresh_episodes():
     # The best controller of the line, by hand.
     act = lambda key, state, carry, obs, is_first, explore: (jnp.clip(-2 * obs, -1, 1), carry, {})  # noqa: E731
     nothing = jnp.zeros(())
-    agent = Agent(lambda key, n: nothing, lambda s: s, act, None, model=linear(), params=lambda s: biased(0.0))
+    model = models.ensemble(linear(), 2)
+    params = model.init(KEY)._replace(weights=jnp.asarray([[0.1], [-0.1]]))
+    agent = Agent(lambda key, n: nothing, lambda s: s, act, None, model=model, params=lambda s: params)
     env, state = line(), nothing
+    env = env._replace(spec=dataclasses.replace(env.spec, dt=1e4))  # seconds
     numbers, figure = diagnostics.diagnose_agent(env, agent, state, KEY, episodes=3, windows=16, calls=3)
     assert numbers["horizon"] == 20
     assert json.loads(json.dumps(numbers)) == numbers
     np.testing.assert_allclose(numbers["model_error"]["rmse"], np.zeros(20), atol=1e-4)
     assert numbers["calibration"]["coverage"] == [1.0, 1.0, 1.0]
+    # What is seen lies between particles that drift apart by 0.1 a step to both sides; of the variance 1 is noise.
+    assert np.shape(numbers["calibration_by_horizon"]["coverage"]) == (20, 3)
+    assert numbers["calibration_by_horizon"]["coverage"][0] == [1.0, 1.0, 1.0]
+    np.testing.assert_allclose(numbers["variance_shares"]["epistemic_share"], [0.01 / 1.01], rtol=1e-4)
+    assert numbers["recalibration"][0] < 1e-3
+    assert numbers["act_latency"]["keeps_up"] is True
     assert -0.25 <= numbers["episode_return"] <= 0.0  # at most (1 - 1/2)^2 is lost
-    assert len(figure.axes) == 6
+    assert len(figure.axes) == 9
+    assert "keeps up at 0.0001 Hz" in figure.axes[2].get_title()
     with pytest.raises(ValueError, match="agent must have a model"):
         diagnostics.diagnose_agent(env, agents.SYSTEMS["random"].make(env), jnp.zeros(()), KEY)
 
@@ -201,7 +228,10 @@ def test_a_run_on_disk_is_diagnosed(tmp_path):
     numbers = diagnostics.diagnose(tmp_path, episodes=2, windows=16, calls=3, horizon=10)
     np.testing.assert_allclose(numbers["model_error"]["rmse"], np.zeros(10), atol=1e-4)
     assert numbers["model_error"]["persistence"][-1] > 0.1
-    assert numbers["calibration"] is None
+    for absent in ("calibration", "recalibration", "variance_shares"):
+        assert numbers[absent] is None
+    # Two programs of one simulator: its particles are all equal, and right but for rounding.
+    np.testing.assert_allclose(numbers["calibration_by_horizon"]["spread"], np.zeros(10), atol=1e-6)
     assert (numbers["system"], numbers["env_steps"]) == ("gt_cem", 10)
     saved = json.loads((tmp_path / "diagnostics.json").read_text())
     assert saved["model_error"]["count"] == numbers["model_error"]["count"]

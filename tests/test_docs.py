@@ -54,3 +54,14 @@ def test_the_readmes_program_fits_together():
     scope: dict = {"__name__": "example"}
     exec(code.replace("jax.jit(jax.vmap(train))(", "jax.eval_shape(jax.vmap(train), "), scope)
     assert scope["history"]["reward"].shape == (8, 2000, 1)
+
+
+def test_models_and_planners_md_names_what_exists_and_its_program_finds_the_length():
+    from jmbrl import models, planners
+
+    text = (ROOT / "docs/models_and_planners.md").read_text()
+    named = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    assert set(planners.__all__) <= set(named)
+    assert all(hasattr(models, name) or hasattr(planners, name) for name in named)
+    (code,) = blocks("docs/models_and_planners.md", "python")
+    exec(code, {"__name__": "example"})  # it asserts the length itself

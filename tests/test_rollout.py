@@ -5,7 +5,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl.rollout import discounts, imagine, objective
+from jmbrl.models import with_cost
+from jmbrl.rollout import (
+    discounts,
+    imagine,
+    mean_minus_spread,
+    mean_return,
+    objective,
+    within_budget,
+    worst_return,
+)
 from jmbrl.types import Model, Outcome, Params
 
 KEY = jax.random.key(0)
@@ -77,3 +86,76 @@ def test_a_horizon_of_zero_is_refused():
         imagine(KEY, None, None, None, 0)
     with pytest.raises(ValueError, match="particles must be at least 1, got 0"):
         objective(counter(), PARAMS, jnp.zeros(()), particles=0)
+
+
+RETURNS = jnp.asarray([[1.0, 5.0], [3.0, 5.0], [8.0, 5.0]])  # three particles of two plans
+
+
+def test_attitudes_to_risk():
+    np.testing.assert_allclose(mean_return(RETURNS), [4, 5])
+    np.testing.assert_allclose(worst_return(RETURNS), [1, 5])
+    np.testing.assert_allclose(mean_minus_spread(1.5)(RETURNS), [4 - 1.5 * np.std([1, 3, 8]), 5], rtol=1e-6)
+    slope = jax.grad(lambda x: jnp.sum(mean_minus_spread(1.5)(x)))(RETURNS)
+    np.testing.assert_allclose(
+        slope[:, 1], 1 / 3, rtol=1e-6
+    )  # where particles agree, a square root's slope is infinite
+    np.testing.assert_allclose(
+        slope[:, 0], jax.grad(lambda x: jnp.mean(x) - 1.5 * jnp.std(x))(RETURNS[:, 0]), rtol=1e-5
+    )
+    with pytest.raises(ValueError, match="k must be finite"):
+        mean_minus_spread(float("nan"))
+
+
+def test_plans_beyond_the_budget_rank_below_the_others_by_their_excess():
+    returns = jnp.asarray([-1e9, 7.0, 9.0, 8.0, 1.0])
+    costs = jnp.asarray([[1.0, 0.0], [2.0, 0.0], [2.5, 4.0], [2.25, 0.0], [jnp.nan, 0.0]])
+    score, over = within_budget(returns, costs, (2.0, 3.0))
+    np.testing.assert_array_equal(over, [False, False, True, True, True])
+    np.testing.assert_array_equal(score[:2], returns[:2])
+    np.testing.assert_allclose(score[2:4], [-1e12 * (1 + np.log(2.5)), -1e12 * (1 + np.log(1.25))], rtol=1e-6)
+    assert np.isnan(score[4])
+    slope = jax.grad(lambda c: within_budget(jnp.zeros(1), c, (2.0, 3.0))[0][0])(jnp.asarray([[2.5, 1.0]]))
+    assert slope[0, 0] < 0
+    assert slope[0, 1] == 0
+
+
+def test_costs_count_until_the_end_and_the_budget_is_theirs():
+    # The belief before each step is its cost. From 1: 1 + 2 and the end, then 9 more that do not count; or 1 + 1 + 1.
+    goal = objective(counter(), PARAMS, jnp.asarray(1.0), particles=2, budget=(3.0,))
+    returns, costs, info = goal.returns(KEY, jnp.asarray([[1.0, 6.0, 9.0], [0.0, 0.0, 1.0], [1.0, 0.5, 0.0]]))
+    np.testing.assert_allclose(costs, [[3.0], [3.0], [5.5]])
+    np.testing.assert_allclose(returns[:2], [11 + 26, 10 + 10 + 11])
+    assert returns[2] < -1e11
+    np.testing.assert_allclose(info["violating"], 1 / 3)
+
+
+def test_what_is_infinite_after_the_end_does_not_count():
+    def step_many(key, params, beliefs, actions):
+        following, outcome = counter().step_many(key, params, beliefs, actions)
+        late = beliefs >= 3
+        reward = jnp.where(late, jnp.inf, outcome.reward)
+        return following, outcome._replace(reward=reward, cost=jnp.where(late[:, None], jnp.nan, outcome.cost))
+
+    model = counter()._replace(step_many=step_many)
+    goal = objective(model, PARAMS, jnp.asarray(1.0), terminal_value=lambda b: b * jnp.nan, budget=(100.0,))
+    returns, costs, _ = goal.returns(KEY, jnp.asarray([[1.0, 1.0, 5.0]]))
+    np.testing.assert_allclose(returns, [11 + 21])
+    np.testing.assert_allclose(costs, [[1 + 2]])
+
+
+def test_a_cost_function_becomes_the_models_cost():
+    model = counter()._replace(decode=lambda params, belief: belief)
+    seen = with_cost(model, lambda obs, action, next_obs: jnp.stack([obs, action, next_obs]))
+    costs = objective(seen, PARAMS, jnp.asarray(1.0)).returns(KEY, jnp.asarray([[0.5, 0.25]]))[1]
+    np.testing.assert_allclose(costs, [[1 + 1.5, 0.5 + 0.25, 1.5 + 1.75]])
+    one = with_cost(model, lambda obs, action, next_obs: next_obs > 1.6)
+    np.testing.assert_allclose(one.step(KEY, PARAMS, jnp.asarray(1.0), jnp.asarray(0.7))[1].cost, [1.0])
+    with pytest.raises(ValueError, match=r"cost_fn must return one number or a vector for one row, got shape \(2, 2\)"):
+        with_cost(model, lambda *row: jnp.zeros((2, 2))).step(KEY, PARAMS, jnp.asarray(1.0), jnp.asarray(0.7))
+
+
+def test_a_budget_for_other_costs_is_refused():
+    with pytest.raises(ValueError, match="budget must have one number per imagined cost, got 2 for 1 costs"):
+        objective(counter(), PARAMS, jnp.asarray(1.0), budget=(1.0, 2.0)).returns(KEY, jnp.zeros((1, 2)))
+    with pytest.raises(ValueError, match="budget must be a number, got 'a'"):
+        objective(counter(), PARAMS, jnp.asarray(1.0), budget=("a",))

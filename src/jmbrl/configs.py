@@ -88,15 +88,26 @@ def read(directory: str | Path) -> dict[str, Any]:
 
 def build(config: dict[str, Any]) -> Built:
     """Environment, agent and ``train`` of a configuration."""
-    from jmbrl import envs
     from jmbrl.train import make_train
 
-    entry = find_system(config["system"])
-    values = {name: typed(entry.config, name, value, "config.json") for name, value in config["config"].items()}
-    settings = make_config(entry.config, values)
-    env = entry.wrap(envs.make(config["env"], **config["env_options"]))
+    entry, settings = find_system(config["system"]), settings_of(config)
+    env = make_env(config)
     agent = entry.make(env, settings)
     return Built(env, agent, make_train(env, agent, config["steps"], config["num_envs"]))
+
+
+def make_env(config: dict[str, Any]) -> Env:
+    """The environment of a configuration, as its system wants to see it: a new one at each call."""
+    from jmbrl import envs
+
+    env = envs.make(config["env"], **config["env_options"])
+    return find_system(config["system"]).wrap(env, settings_of(config))
+
+
+def settings_of(config: dict[str, Any]) -> Any:
+    """The system's dataclass of settings."""
+    kind = find_system(config["system"]).config
+    return make_config(kind, {name: typed(kind, name, x, "config.json") for name, x in config["config"].items()})
 
 
 def identity(config: dict | None) -> dict | None:
@@ -177,6 +188,8 @@ def typed(kind: type, name: str, value: Any, where: str) -> Any:
     fields = typing.get_type_hints(kind)
     if head not in fields:
         raise ValueError(f"{where}: {kind.__name__} has no setting {head!r}{nearest(head, fields)}")
+    if rest and fields[head] is dict:  # options of a part, whose types are the part's own business
+        return literal(value)
     if rest:
         return typed(fields[head], rest, value, where)
     parsed = literal(value)
@@ -198,7 +211,8 @@ def make_config(kind: type, values: dict[str, Any]) -> Any:
             nested.setdefault(head, {})[rest] = value
     defaults = kind()
     for head, inner in nested.items():
-        plain[head] = dataclasses.replace(plain.get(head, getattr(defaults, head)), **inner)
+        outer = plain.get(head, getattr(defaults, head))
+        plain[head] = {**outer, **inner} if isinstance(outer, dict) else dataclasses.replace(outer, **inner)
     return dataclasses.replace(defaults, **plain)
 
 

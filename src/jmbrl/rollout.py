@@ -58,6 +58,60 @@ def mean_return(returns: Array) -> Array:
     return jnp.mean(returns, axis=0)
 
 
+def worst_return(returns: Array) -> Array:
+    """The most careful objective: the worst particle, ``[P, N] -> [N]``."""
+    return jnp.min(returns, axis=0)
+
+
+def mean_minus_spread(k: float | Array) -> Callable:
+    r"""A careful objective, ``[P, N] -> [N]``: :math:`\operatorname{mean}_p J^p - k \operatorname{std}_p J^p` (biased).
+
+    A negative ``k`` seeks uncertainty.
+
+    >>> mean_minus_spread(2.0)(jnp.asarray([[1.0], [3.0]])).tolist()
+    [0.0]
+    """
+    k = checks.number("k", k)
+
+    def reduce(returns: Array) -> Array:
+        variance = jnp.var(returns, axis=0)
+        # The slope of a square root is infinite at 0, where a deterministic model always is.
+        spread = jnp.where(variance > 0, jnp.sqrt(jnp.where(variance > 0, variance, 1.0)), 0.0 * variance)
+        return jnp.mean(returns, axis=0) - k * spread
+
+    return reduce
+
+
+def within_budget(returns: Array, costs: Array, budget: tuple) -> tuple[Array, Array]:
+    r"""Feasible plans keep their return; the others rank below all of them, by how much they spend too much.
+
+    .. math:: v = \sum_c \max(0, C_c - d_c), \qquad J' = J \text{ if } v = 0 \text{ else } -10^{12} (1 + \log(1 + v))
+
+    The derivative is that of the return inside the budget and of the excess outside (a switching subgradient method).
+
+    Args:
+      returns: ``float32[N]``, above ``-1e12``.
+      costs: ``float32[N, C]``.
+      budget: ``C`` numbers, in the costs' units.
+
+    Returns:
+      The scores ``[N]`` and whether each plan is over the budget ``bool[N]`` (a cost that is NaN is).
+
+    Raises:
+      ValueError: ``budget`` has not one number per cost.
+
+    Source: Wen & Topcu 2018, constrained cross-entropy method, equation 5; Polyak 1967 for the switching.
+    """
+    if costs.shape[-1] != len(budget):
+        raise ValueError(
+            f"budget must have one number per imagined cost, got {len(budget)} for {costs.shape[-1]} costs; "
+            "models.with_cost puts costs into a model"
+        )
+    excess = jnp.sum(jnp.maximum(costs - jnp.asarray(budget, jnp.float32), 0.0), axis=-1)
+    over = ~(excess <= 0)
+    return jnp.where(over, -1e12 * (1 + jnp.log1p(excess)), returns), over
+
+
 def objective(
     model: Model,
     params: Params,
@@ -67,6 +121,7 @@ def objective(
     gamma: float | Array = 1.0,
     terminal_value: Callable | None = None,
     reduce: Callable = mean_return,
+    budget: tuple[float, ...] | None = None,
 ) -> Objective:
     r"""What a planner maximises: the imagined return of an action sequence.
 
@@ -80,12 +135,23 @@ def objective(
         ``row = particle * candidates + candidate``.
       gamma: discount; PETS sums undiscounted rewards.
       terminal_value: ``(beliefs[N]) -> float32[N]``, or None.
-      reduce: ``returns[P, N] -> [N]``, the attitude to risk.
+      reduce: ``returns[P, N] -> [N]``, the attitude to risk: ``mean_return``, ``worst_return``,
+        ``mean_minus_spread(k)``.
+      budget: what a plan may cost, one number per imagined cost: the sum over its steps, weighted as the rewards are
+        (``gamma``, nothing after the end), averaged over particles. ``within_budget`` tells what becomes of the
+        returns: a planner then maximises the return within the budget, or, where it finds no such plan, spends least
+        too much. None: costs are reported only.
 
     Returns:
-      An ``Objective`` whose ``info`` holds ``clipped``, the fraction of imagined rows that left the data's range.
+      An ``Objective`` whose ``info`` holds ``clipped``, the fraction of imagined rows that left the data's range, and,
+      with a budget, ``violating``, the fraction of plans beyond it.
+
+    Raises:
+      ValueError: ``particles`` below 1; a ``budget`` that is not finite or, when traced, not one number per cost.
     """
     particles = checks.integer("particles", particles, 1)
+    if budget is not None:
+        budget = tuple(checks.number("budget", x) for x in budget)
 
     def returns(key: Key, actions: Array) -> tuple[Array, Array, dict[str, Array]]:
         count, horizon = actions.shape[:2]
@@ -102,17 +168,27 @@ def objective(
 
         last, path = imagine(key, step_many, beliefs, act, horizon)
         weight = discounts(path.outcome, gamma)
-        total = jnp.sum(weight * path.outcome.reward, axis=0)
+        total = jnp.sum(_weighted(weight, path.outcome.reward), axis=0)
         if terminal_value is not None:
-            total = total + weight[-1] * gamma * path.outcome.discount[-1] * terminal_value(last)
-        cost = jnp.sum(weight[..., None] * path.outcome.cost, axis=0).reshape(particles, count, -1)
+            total = total + _weighted(weight[-1] * gamma * path.outcome.discount[-1], terminal_value(last))
+        cost = jnp.sum(_weighted(weight[..., None], path.outcome.cost), axis=0).reshape(particles, count, -1)
+        cost = jnp.mean(cost, axis=0)
+        score = reduce(total.reshape(particles, count))
         info = {"clipped": jnp.mean(path.outcome.clipped, dtype=jnp.float32)}
-        return reduce(total.reshape(particles, count)), jnp.mean(cost, axis=0), info
+        if budget is not None:
+            score, over = within_budget(score, cost, budget)
+            info["violating"] = jnp.mean(over, dtype=jnp.float32)
+        return score, cost, info
 
     def step(key: Key, belief: PyTree, action: Array) -> tuple[PyTree, Outcome]:
         return model.step(key, params, belief, action)
 
-    return Objective(returns, step, belief)
+    return Objective(returns, step, belief, model.no_gradient, gamma, terminal_value, budget)
+
+
+def _weighted(weight: Array, x: Array) -> Array:
+    """Their product, 0 where the weight is: what is imagined after the end may be infinite."""
+    return weight * jnp.where(weight == 0, 0.0, x)
 
 
 def evaluate(

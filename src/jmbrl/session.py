@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jmbrl import configs, progress, records, writers
+from jmbrl import configs, data, progress, records, writers
 from jmbrl.checkpoint import Checkpoints, config_diff
 from jmbrl.lanes import Programs, state_bytes, together
 from jmbrl.options import Chunk, Options, Result
@@ -41,6 +41,7 @@ class Session:
         self.history: list[dict[str, np.ndarray]] = []
         self.diverged: dict[int, str] = {}
         self.latest: dict[int, float] = {}
+        self.agreement: dict[str, float] | None = None  # None: not compared yet
         self.began, self.spent = time.perf_counter(), {"wall_seconds": 0.0, "compile_seconds": 0.0}
         self.checkpoints: Checkpoints | None = None
         self.writers = writers.Writers()
@@ -133,6 +134,8 @@ class Session:
         if broken:
             self._diverged(span, metrics, broken)
         self.done = end
+        if self.agreement is None and end >= self.train.warmup:
+            self._compare()
         self._show()
         if time.monotonic() - self.last_save >= self.options.checkpoint_seconds:
             self.save()
@@ -154,6 +157,17 @@ class Session:
             }
             for lane, seed in enumerate(self.names)
         ]
+
+    def _compare(self) -> None:
+        """Warn where the environment's functions, which every imagined step believes, do not fit its first rows."""
+        self.agreement = {}
+        try:
+            found = data.check_given(self.train.env, getattr(self.runs[0].agent, "replay", None), lane=0)
+        except Exception as error:  # a comparison must not end a run
+            warnings.warn(f"the given functions were not compared with the data ({error})", stacklevel=3)
+            return
+        if found is not None:
+            self.agreement = {name: value for name, value in found._asdict().items() if value is not None}
 
     def _write(self, rows: list[records.Row]) -> None:
         self.rows += rows
@@ -245,6 +259,7 @@ class Session:
             **records.summarise([row for row in self.rows if row["env_steps"] <= self.done], self.names),
             **self._spent(),
             "diverged": self.diverged,
+            "agreement": self.agreement or {},
             "program_bytes": self.programs.temporary_bytes,
         }
         if self.directory is not None:

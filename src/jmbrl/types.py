@@ -120,6 +120,7 @@ class Env(NamedTuple):
       termination_fn: ``(obs, action, next_obs) -> bool`` likewise; None when it is not known.
       render: ``(obs) -> uint8[H, W, 3]`` NumPy image of an observation, or None.
       close: frees host resources; does nothing for JAX environments.
+      no_gradient: why derivatives of ``step`` by the action mean nothing (thresholded actions), ``""`` where they do.
     """
 
     spec: Spec
@@ -130,6 +131,7 @@ class Env(NamedTuple):
     termination_fn: Callable | None = None
     render: Callable | None = None
     close: Callable = lambda: None
+    no_gradient: str = ""
 
 
 class VectorEnv(NamedTuple):
@@ -223,11 +225,14 @@ class Model(NamedTuple):
       predict: ``(params, belief, action) -> Prediction`` for calibration; None where there is none.
       expect: ``(params, beliefs[N], actions[N]) -> (beliefs[N], Outcome[N])``: ``step_many`` without its sampled noise;
         None where a model has no such thing.
-      fit: ``(key, params, opt, data) -> (params, opt, info)`` for models that are not trained by gradient;
-        None: ``models.trainer`` makes it from ``loss``.
+      fit: ``(key, params, rows: Transition[N], weight: float32[N]) -> (params, info)`` for models that are solved
+        rather than trained by gradient; called after ``set_stats``. ``weight`` is how often a row counts (0: not at
+        all, and its values may be anything). What it learns belongs in ``params.weights``, so that members of an
+        ensemble can differ. None: ``models.trainer`` uses ``loss``.
       data_kind: what ``loss`` takes.
       members: number of ensemble members; 0 when the model is not an ensemble (weights have no such axis).
       member: the model of one member where ``members > 0``.
+      no_gradient: why planners cannot differentiate ``step`` by the action, ``""`` where they can.
     """
 
     init: Callable
@@ -245,6 +250,7 @@ class Model(NamedTuple):
     members: int = 0
     member: "Model | None" = None
     expect: Callable | None = None
+    no_gradient: str = ""
 
 
 class Prediction(NamedTuple):
@@ -267,13 +273,19 @@ class Objective(NamedTuple):
 
     Attributes:
       returns: ``(key, actions[N, H, ...]) -> (returns[N], costs[N, C], info)``.
-      step: ``(key, belief, action) -> (belief, Outcome)``, for planners that differentiate.
+      step: ``(key, belief, action) -> (belief, Outcome)``, for planners that need the model's derivatives.
       belief: where the plan starts.
+      no_gradient: the model's, for planners that differentiate ``returns`` or ``step``.
+      gamma, value, budget: what ``returns`` adds to ``step``'s rewards and costs, for planners that use ``step``.
     """
 
     returns: Callable
     step: Callable
     belief: PyTree
+    no_gradient: str = ""
+    gamma: float | Array = 1.0
+    value: Callable | None = None
+    budget: tuple | None = None
 
 
 class Planner(NamedTuple):

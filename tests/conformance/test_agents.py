@@ -17,6 +17,11 @@ TINY = {
         "members": 2, "hidden": (8,), "weight_decay": (0.0, 0.0), "horizon": 3, "population": 8, "elites": 2,
         "iterations": 2, "particles": 2, "epochs": 2, "capacity": 64,
     },
+    "mpc": {
+        "model_options": {"hidden": (8,), "weight_decay": 0.0}, "members": 2, "horizon": 3, "particles": 2,
+        "planner_options": {"population": 8, "elites": 2, "iterations": 2}, "trainer_options": {"epochs": 2},
+        "capacity": 64,
+    },
     "gt_cem": {"horizon": 3, "population": 8, "elites": 2, "iterations": 2},
     "latent_mpc": {
         "deter": 4, "stoch": 2, "hidden": 8, "updates": 3, "batch_size": 4, "length": 5, "horizon": 3, "population": 8,
@@ -34,8 +39,9 @@ KEY = jax.random.key(5)
 
 def build(name, env=None, steps=STEPS, num_envs=1):
     page = agents.SYSTEMS[name]
-    env = page.wrap(line(noise=0.01) if env is None else env)
-    return make_train(env, page.make(env, page.config(**TINY[name])), steps, num_envs)
+    config = page.config(**TINY[name])
+    env = page.wrap(line(noise=0.01) if env is None else env, config)
+    return make_train(env, page.make(env, config), steps, num_envs)
 
 
 def test_every_system_is_tried():

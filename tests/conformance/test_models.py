@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from models.worlds import CONTINUOUS, DISCRETE, batch, line_env, linear_replay, reward, termination
 
-from jmbrl import envs, models
+from jmbrl import data, envs, models
 from jmbrl.types import DataKind, Discrete, Outcome, Prediction, Spec, Transition
 
 KEY = jax.random.key(0)
@@ -24,15 +24,27 @@ def _models():
         yield f"{name}-discrete", DISCRETE, net(DISCRETE, (8, 8))
         for propagation in PROPAGATIONS:
             yield f"{name}-{propagation}", CONTINUOUS, models.ensemble(single, 3, 2, propagation)
+    yield "mixture", CONTINUOUS, models.mixture_mlp(CONTINUOUS, (8, 8), 2, termination="learned")
+    entries = {"angles": (0,), "exogenous": (1,), "normalize_targets": True}
+    yield "gaussian-entries", CONTINUOUS, models.gaussian_mlp(CONTINUOUS, (8, 8), **entries)
     wrapped = models.with_termination(
         models.with_reward(models.deterministic_mlp(CONTINUOUS, (8,)), reward), termination
     )
     yield "wrapped", CONTINUOUS, wrapped
     yield "simulator", line_env().spec, models.simulator(line_env())
+    yield from _solved()
+
+
+def _solved():
+    yield "tabular", CONTINUOUS, models.tabular(CONTINUOUS, low=-2.0, high=2.0, bins=2, action_bins=2)
+    yield "linear", CONTINUOUS, models.linear(CONTINUOUS, reward=reward, angles=(0,), exogenous=(1,))
+    yield "gmm", DISCRETE, models.gmm(DISCRETE, components=2, iterations=3, termination=termination)
+    yield "gp", CONTINUOUS, models.gp(CONTINUOUS, points=10, steps=2)
 
 
 CASES = [pytest.param(spec, model, id=name) for name, spec, model in _models()]
 TRAINABLE = [case for case in CASES if case.values[1].loss is not None]
+SOLVED = [case for case in CASES if case.values[1].fit is not None]
 # step_many deals rows to members, or draws the noise of many rows at once: only these agree with step, row by row.
 PLAIN = [case for case in CASES if case.id.startswith(("determ", "wrapped", "simulator")) and "-ts" not in case.id]
 
@@ -41,8 +53,18 @@ def rows(spec: Spec, model, count: int = 5):
     """Beliefs and actions of ``count`` rows, and parameters."""
     params = model.init(KEY)
     obs, actions = batch(spec, count)
-    beliefs = (0.5 * obs, 0.5 * obs) if model.loss is None else obs
+    beliefs = jax.vmap(lambda one: belief_of(model, params, one))(0.5 * obs if simulates(model) else obs)
     return params, beliefs, actions
+
+
+def simulates(model) -> bool:
+    return model.loss is None and model.fit is None
+
+
+def belief_of(model, params, obs):
+    """What the model carries after it saw ``obs`` first."""
+    seen = envs.StateObs(obs, obs) if simulates(model) else obs
+    return model.encode(KEY, params, model.initial(params), None, seen, jnp.asarray(True))
 
 
 def transitions(spec: Spec, count: int = 12) -> Transition:
@@ -98,7 +120,7 @@ def test_belief_functions(spec, model):
     chex.assert_trees_all_equal_shapes_and_dtypes(initial, one)
     obs = model.decode(params, one)
     assert obs.shape == spec.obs_shape
-    seen = envs.StateObs(obs, one[0]) if model.loss is None else obs
+    seen = envs.StateObs(obs, one[0]) if simulates(model) else obs
     belief = jax.jit(model.encode)(KEY, params, initial, actions[0], seen, jnp.asarray(True))
     jax.tree.map(np.testing.assert_array_equal, belief, one)
     assert model.features(params, belief).ndim == 1
@@ -143,6 +165,32 @@ def test_predict(spec, model):
     assert np.all(prediction.std >= 0)
     if model.expect is not None and not model.members:
         np.testing.assert_allclose(model.expect(params, beliefs, actions)[0], prediction.mean, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("spec", "model"), SOLVED)
+def test_a_solved_model_fits_inside_a_program_over_seeds(spec, model):
+    params, beliefs, actions = rows(spec, model)
+    fit, seen = models.trainer_for(model).fit, transitions(spec)
+    log = data.from_arrays(*(np.asarray(x) for x in seen), capacity=16)
+
+    @jax.jit
+    def run(key):
+        def body(params, key):
+            key_fit, key_step = jax.random.split(key)
+            params, _, info = fit(key_fit, params, (), log)
+            prediction = jax.vmap(model.predict, in_axes=(None, 0, 0))(params, beliefs, actions)
+            return params, (info, model.step_many(key_step, params, beliefs, actions), prediction)
+
+        return jax.lax.scan(body, params, jax.random.split(key, 2))
+
+    after, (info, stepped, prediction) = jax.vmap(run)(jax.random.split(KEY, 2))
+    chex.assert_trees_all_equal_shapes_and_dtypes(jax.tree.map(lambda x: x[0], after), params)
+    chex.assert_tree_all_finite((after.weights, info, stepped, prediction))
+    assert np.all(info["diverged"] == 0)
+    assert prediction.mean.shape == prediction.std.shape == (2, 2, 5, *spec.obs_shape)
+    assert np.all(prediction.std >= 0)
+    assert np.all((stepped[1].discount >= 0) & (stepped[1].discount <= 1))
+    assert {x.dtype for x in jax.tree.leaves((after, info, stepped))} <= {np.dtype(t) for t in ("f4", "i4", "?")}
 
 
 @pytest.mark.parametrize("model", [case.values[1] for case in TRAINABLE if case.id in ("gaussian", "gaussian-ts1")])

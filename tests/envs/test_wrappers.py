@@ -120,3 +120,42 @@ def test_wrappers_work_on_host_environments_where_they_can():
     with pytest.raises(ValueError, match="action_repeat=2 where it is made"):
         envs.action_repeat(env, 2)
     env.close()
+
+
+def drift():
+    """``x' = x + a``; the reward is the action that arrived."""
+
+    def step(key, x, action):
+        return x + action, x + action, action[0], False
+
+    return envs.from_functions(
+        lambda key: (jnp.zeros(1), jnp.zeros(1)), step, action=Continuous((-1.0,), (1.0,)), max_steps=50,
+        name="drift", obs_shape=(1,),
+    )  # fmt: skip
+
+
+def test_noise_on_actions_is_uniform_and_clipped_and_noise_on_observations_leaves_the_state():
+    env = envs.noisy(drift(), action=0.5, obs=0.1)
+    keys = jax.random.split(KEY, 2000)
+    _, seen = jax.vmap(lambda key: env.step(key, env.reset(key)[0], jnp.zeros(1)))(keys)
+    shown = np.asarray(seen.obs)
+    arrived = np.asarray(seen.reward)
+    assert np.abs(arrived).max() <= 0.5
+    np.testing.assert_allclose(arrived.std(), 0.5 / np.sqrt(3), rtol=0.05)
+    gap = shown[:, 0] - arrived
+    assert 0.09 < np.abs(gap).max() <= 0.1 + 1e-6
+    edge = jax.vmap(lambda key: env.step(key, env.reset(key)[0], jnp.ones(1))[1].reward)(keys)
+    assert np.asarray(edge).max() <= 1.0
+    assert env.reward_fn is None
+
+
+def test_noise_of_zero_changes_nothing_and_copies_differ():
+    jax.tree.map(np.testing.assert_array_equal, play(envs.noisy(ramp()), 5), play(ramp(), 5))
+    shaken = play(envs.noisy(ramp(), obs=0.1), 12)
+    obs = np.asarray(shaken[0].obs)
+    assert np.all(obs[:, 0] != obs[:, 1])
+    # After a restart the first observation is shaken too, and the kept ones are those that were shown.
+    np.testing.assert_array_equal(np.asarray(shaken[1])[:8], obs[:8])
+    assert np.all(np.abs(np.asarray(shaken[1])[9]) <= 0.1)
+    with pytest.raises(ValueError, match="action must be"):
+        envs.noisy(ramp(), action=-1.0)

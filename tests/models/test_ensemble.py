@@ -6,10 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models.worlds import CONTINUOUS, adder, adder_params, batch
+from models.worlds import CONTINUOUS, adder, adder_params, batch, linear_replay
 
 from jmbrl import models
 from jmbrl.models.grouping import groups
+from jmbrl.models.solved import bootstrap
 from jmbrl.types import Params
 
 
@@ -149,3 +150,34 @@ def test_refuses(options, message):
 def test_refuses_an_ensemble_of_ensembles():
     with pytest.raises(ValueError, match="got an ensemble of 2 members"):
         models.ensemble(models.ensemble(adder(), 2), 2)
+
+
+def test_bootstrap_draws_as_many_rows_as_count():
+    weight = jnp.asarray([1.0, 0.0, 2.0, 1.0, 0.0, 0.0])
+    counts = np.asarray(
+        jax.jit(jax.vmap(bootstrap, in_axes=(0, None)))(jax.random.split(jax.random.key(0), 2000), weight)
+    )
+    np.testing.assert_array_equal(np.sum(counts, axis=1), 4.0)
+    np.testing.assert_array_equal(counts[:, [1, 4, 5]], 0.0)
+    np.testing.assert_allclose(np.mean(counts, axis=0), weight, atol=0.1)  # 4 standard errors
+    np.testing.assert_allclose(np.var(counts[:, 0]), 4 * 0.25 * 0.75, rtol=0.15)  # multinomial
+
+
+def test_solved_members_differ_by_their_bootstrap():
+    model = models.ensemble(models.linear(CONTINUOUS), 40, 5)
+    params, _, info = jax.jit(models.trainer(model).fit)(
+        jax.random.key(0), model.init(jax.random.key(1)), (), linear_replay(100, noise=0.1)
+    )
+    obs, action = jnp.zeros((1, 3)), jnp.zeros((1, 1))
+    mean = jax.jit(partial(models.members_predict, model))(params, obs, action).mean[:, 0]
+    # The standard error of a mean of 100 rows of noise 0.1, as the bootstrap estimates it.
+    np.testing.assert_allclose(np.std(mean, axis=0), 0.01, rtol=0.4)
+    assert info["diverged"] == 0
+    assert len(set(params.stats.elites.tolist())) == 5
+
+
+def test_numbered_beliefs_cannot_be_averaged():
+    table = models.tabular(CONTINUOUS, low=-1, high=1, bins=2, action_bins=2)
+    assert models.ensemble(table, 2).members == 2
+    with pytest.raises(ValueError, match=r'propagation="mean" averages beliefs.*int32'):
+        models.ensemble(table, 2, propagation="mean")

@@ -242,3 +242,93 @@ def test_sequence_trainer_does_nothing_without_data():
     params = model.init(KEY)
     after, _, _ = jax.jit(trainer.fit)(KEY, params, trainer.init(params), data.empty(CONTINUOUS, 20))
     assert after.weights["w"] == 0.0
+
+
+@functools.cache
+def solved(members=0, breaks=False):
+    """A regression, solved; ``breaks``: its result is not finite where the first reward seen is above 5."""
+    model = models.linear(CONTINUOUS, reward=reward)
+    if breaks:
+        inner = model.fit
+
+        def fit(key, params, rows, weight):
+            new, info = inner(key, params, rows, weight)
+            bad = jnp.where(jnp.max(weight * rows.reward) > 5.0, jnp.nan, 1.0)
+            return new._replace(weights=jax.tree.map(lambda x: x * bad, new.weights)), info | {"mse": info["mse"] * bad}
+
+        model = model._replace(fit=fit)
+    model = models.ensemble(model, members, 1) if members else model
+    trainer = models.trainer(model)
+    params = model.init(KEY)
+    return model, jax.jit(trainer.fit), params, trainer.init(params)
+
+
+def test_a_solved_model_needs_no_optimiser():
+    model, fit, params, opt = solved()
+    assert opt == ()
+    after, opt, info = fit(KEY, params, opt, linear_replay(100))
+    assert opt == ()
+    assert all(value.dtype == jnp.float32 and value.shape == () for value in info.values())
+    assert (info["updates"], info["diverged"]) == (1, 0)
+    np.testing.assert_allclose(info["mse"], 0.01, rtol=0.3)
+    obs, action = jnp.ones((1, 3)), jnp.ones((1, 1))
+    np.testing.assert_allclose(
+        jax.jit(model.expect)(after, obs, action)[0], 0.8 * obs + 0.3, atol=0.11
+    )  # 4 standard errors
+    chex.assert_trees_all_equal_shapes_and_dtypes(after, params)
+
+
+@pytest.mark.parametrize("members", [0, 3])
+def test_an_empty_replay_changes_nothing_in_a_solved_model(members):
+    _, fit, params, opt = solved(members, breaks=bool(members))
+    after, _, info = fit(KEY, params, opt, data.empty(CONTINUOUS, 100))
+    jax.tree.map(np.testing.assert_array_equal, after, params)
+    assert all(value == 0 for value in info.values())
+
+
+def test_a_solution_that_is_not_finite_is_refused_member_by_member():
+    _, fit, params, opt = solved(3, breaks=True)
+    log = linear_replay(100)
+    marked = log._replace(data=log.data._replace(reward=log.data.reward.at[7].set(9.0)))  # in some bootstraps
+    good, _, _ = fit(KEY, params, opt, log)
+    for key in range(10):
+        after, _, info = fit(jax.random.key(key), good, opt, marked)
+        kept = [np.array_equal(after.weights["theta"][i], good.weights["theta"][i]) for i in range(3)]
+        assert info["diverged"] == sum(kept)
+        assert all(np.all(np.isfinite(w)) for w in jax.tree.leaves(after.weights))
+        if 0 < sum(kept) < 3:
+            assert not kept[int(after.stats.elites[0])]
+            break
+    else:
+        pytest.fail("no bootstrap left the marked row out of one member and had it in another")
+
+
+def test_a_single_solution_that_is_not_finite_leaves_all_as_it_was():
+    _, fit, params, opt = solved(breaks=True)
+    good, _, _ = fit(KEY, params, opt, linear_replay(100))
+    log = linear_replay(100, seed=1)
+    log = log._replace(data=log.data._replace(reward=log.data.reward + 9.0))
+    after, _, info = fit(KEY, good, opt, log)
+    jax.tree.map(np.testing.assert_array_equal, after, good)  # statistics too: the old weights belong to them
+    assert info["diverged"] == 1
+
+
+@pytest.mark.parametrize(
+    "option", [{"epochs": 7}, {"optimizer": optax.sgd(1.0)}, {"holdout": 0.1}, {"bootstrap": False}]
+)
+def test_gradient_options_are_refused_for_a_solved_model(option):
+    with pytest.raises(ValueError, match=f"{next(iter(option))} is for models trained by gradient"):
+        models.trainer(solved()[0], **option)
+
+
+def test_trainer_for_picks_by_the_models_needs():
+    rows = models.gaussian_mlp(CONTINUOUS, (8,))
+    sequences = rows._replace(data_kind=DataKind.SEQUENCES)
+    assert models.trainer_for(solved()[0], epochs=7).init(None) == ()  # options of gradients mean nothing to it
+    for model, option, other in ((rows, "epochs", "length"), (sequences, "length", "epochs")):
+        opt = models.trainer_for(model, **{option: 2}).init(model.init(KEY))
+        assert jax.tree.leaves(opt)
+        with pytest.raises(ValueError, match=f"has no option {other}; it has optimizer"):
+            models.trainer_for(model, **{other: 2})
+    with pytest.raises(ValueError, match="does not learn"):
+        models.trainer_for(rows._replace(loss=None))

@@ -3,9 +3,23 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 
 from jmbrl import data, models
-from jmbrl.types import Array, Continuous, Discrete, Env, Model, Outcome, Params, Spec, TimeStep
+from jmbrl.types import (
+    Array,
+    Continuous,
+    Discrete,
+    Env,
+    Model,
+    Outcome,
+    Params,
+    PyTree,
+    Sequence,
+    Spec,
+    TimeStep,
+    Transition,
+)
 
 CONTINUOUS = Spec("linear", (3,), Continuous((-1.0,), (1.0,)), 20)
 DISCRETE = Spec("linear", (3,), Discrete(2), 20)
@@ -77,3 +91,49 @@ def adder_params(n: int, elites: list[int] | None = None) -> Params:
     """Member ``i`` adds ``i``."""
     elites = list(range(n)) if elites is None else elites
     return Params({"add": jnp.arange(float(n))}, models.EnsembleStats((), jnp.array(elites, jnp.int32)))
+
+
+def trained(model: Model, rows: Transition, batch: PyTree, updates: int, rate: float = 0.01) -> tuple[Params, dict]:
+    """Statistics of ``rows``, then Adam on one batch; with the last loss's ``info``.
+
+    It does what a trainer does, at a fraction of its compilation.
+    """
+    optimizer = optax.adam(rate)
+
+    def update(params: Params, carry: tuple, key: Array) -> tuple[tuple, dict]:
+        weights, opt = carry
+        loss = lambda w: model.loss(key, params._replace(weights=w), batch)  # noqa: E731
+        grads, info = jax.grad(loss, has_aux=True)(weights)
+        steps, opt = optimizer.update(grads, opt)
+        return (optax.apply_updates(weights, steps), opt), info
+
+    @jax.jit
+    def run(key: Array) -> tuple[Params, dict]:
+        params = model.set_stats(model.init(key), rows, jnp.ones(len(rows.reward), bool))
+        start, keys = (params.weights, optimizer.init(params.weights)), jax.random.split(key, updates)
+        (weights, _), info = jax.lax.scan(lambda carry, key: update(params, carry, key), start, keys)
+        return params._replace(weights=weights), jax.tree.map(lambda x: x[-1], info)
+
+    return run(jax.random.key(1))
+
+
+def windows(rows: Transition, length: int) -> Sequence:
+    """Consecutive rows cut into windows of ``length`` that begin anew, ``Sequence[N // length, length]``."""
+    cut = jax.tree.map(lambda x: x[: len(x) // length * length].reshape(-1, length, *x.shape[1:]), rows)
+    flag = jnp.zeros(cut.reward.shape, bool)
+    ended = (cut.terminated | cut.truncated)[:, :-1]
+    return Sequence(cut, flag.at[:, 0].set(True).at[:, 1:].set(ended), ~flag)
+
+
+def hidden_velocity(episodes: int, steps: int = 6, seed: int = 0) -> Transition:
+    """``o <- o + v + 0.2 a``, where ``v`` is -0.5 or 0.5 for a whole episode and never seen; the reward is ``o``."""
+    rng = np.random.default_rng(seed)
+    velocity = np.repeat(rng.choice([-0.5, 0.5], episodes), steps)
+    action = rng.uniform(-1, 1, (episodes * steps, 1))
+    change = (velocity + 0.2 * action[:, 0]).reshape(episodes, steps)
+    start = rng.normal(size=(episodes, 1))
+    path = np.concatenate([start, start + np.cumsum(change, axis=1)], axis=1)
+    before, after = path[:, :-1].reshape(-1, 1), path[:, 1:].reshape(-1, 1)
+    ended = np.arange(episodes * steps) % steps == steps - 1
+    rows = Transition(before, action, before[:, 0], after, np.zeros_like(ended), ended)
+    return jax.tree.map(lambda x: jnp.asarray(x, bool if x.dtype == bool else jnp.float32), rows)

@@ -40,6 +40,7 @@ def mpc(
     gamma: float | Array = 1.0,
     terminal_value: Callable | None = None,
     reduce: Callable = mean_return,
+    budget: tuple[float, ...] | None = None,
     replan_every: int = 1,
     action_noise: float | Array = 0.0,
     fit_every: int | None = None,
@@ -55,7 +56,7 @@ def mpc(
       trainer: ``models.trainer(model, ...)`` or ``models.sequence_trainer(model, ...)``; None for a model that is not
         learned (the simulator).
       particles: imagined rollouts per candidate.
-      gamma, terminal_value, reduce: as in ``rollout.objective``.
+      gamma, terminal_value, reduce, budget: as in ``rollout.objective``.
       replan_every: actions executed per plan, in ``[1, planner.horizon]``; 1 is MPC, the horizon is open loop.
       action_noise: standard deviation of Gaussian noise on explored actions, in units of the action box (continuous),
         or the probability of a uniform action (discrete).
@@ -102,6 +103,7 @@ def mpc(
                 gamma=gamma,
                 terminal_value=terminal_value,
                 reduce=reduce,
+                budget=budget,
             )
             plan, plan_state, info = planner.plan(key_plan, plan_state, goal)
             return plan, planner.shift(plan_state, replan_every), {f"plan_{name}": x for name, x in info.items()}

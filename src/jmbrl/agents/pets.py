@@ -4,7 +4,7 @@ import dataclasses
 
 import optax
 
-from jmbrl import checks, models, planners
+from jmbrl import checks, envs, models, planners
 from jmbrl.agents.mpc import mpc
 from jmbrl.agents.system import System
 from jmbrl.types import Agent, Env, Planner, Spec
@@ -17,6 +17,7 @@ class PETSConfig:
     The environment's own reward function is used where it has one (as in the paper) unless ``learn_reward``.
     """
 
+    frames: int = 1  # observations stacked into one, where one does not tell the state
     # model
     members: int = 5
     hidden: tuple[int, ...] = (200, 200, 200, 200)
@@ -24,6 +25,7 @@ class PETSConfig:
     probabilistic: bool = True  # False: the ablation's deterministic networks
     propagation: str = "tsinf"  # or ts1, mean
     learn_reward: bool = False
+    normalize_targets: bool = False  # PETS: no
     learning_rate: float = 1e-3
     batch_size: int = 32
     epochs: int = 5
@@ -48,7 +50,12 @@ def pets(env: Env, config: PETSConfig = PETSConfig()) -> Agent:
     network = models.gaussian_mlp if config.probabilistic else models.deterministic_mlp
     reward = None if config.learn_reward else env.reward_fn
     member = network(
-        env.spec, hidden=config.hidden, weight_decay=config.weight_decay, reward=reward, termination=env.termination_fn
+        env.spec,
+        hidden=config.hidden,
+        weight_decay=config.weight_decay,
+        reward=reward,
+        termination=env.termination_fn,
+        normalize_targets=config.normalize_targets,
     )
     model = models.ensemble(member, config.members, propagation=config.propagation)
     trainer = models.trainer(
@@ -91,13 +98,16 @@ def true_model(env: Env, config: PETSConfig = PETSConfig()) -> Agent:
     )
 
 
-def _with_state(env: Env) -> Env:
-    from jmbrl import envs
+def _stacked(env: Env, config: PETSConfig) -> Env:
+    return env if config.frames == 1 else envs.frame_stack(env, config.frames)
 
+
+def _with_state(env: Env, config: PETSConfig) -> Env:
+    del config
     return envs.with_state(env)
 
 
 SYSTEMS = (
-    System("pets", PETSConfig, pets, "probabilistic ensemble + CEM by trajectory sampling (Chua et al. 2018)"),
+    System("pets", PETSConfig, pets, "probabilistic ensemble + CEM, trajectory sampling (Chua et al. 2018)", _stacked),
     System("gt_cem", PETSConfig, true_model, "PETS' planner through the true simulator: the upper bound", _with_state),
 )

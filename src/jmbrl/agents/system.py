@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 from jmbrl.types import Env
 
 
-def as_is(env: Env) -> Env:
+def as_is(env: Env, config: Any) -> Env:
+    del config
     return env
 
 
@@ -18,11 +19,11 @@ class System(NamedTuple):
       config: a frozen dataclass of settings; its defaults are the paper's where it names them.
       make: ``(env, config) -> Agent``.
       summary: one line.
-      wrap: what the environment is wrapped in first (the true state for a simulator).
+      wrap: ``(env, config) -> Env``, what the environment is wrapped in first (the true state for a simulator).
     """
 
     name: str
     config: type
     make: Callable[[Env, Any], Any]
     summary: str
-    wrap: Callable[[Env], Env] = as_is
+    wrap: Callable[[Env, Any], Env] = as_is

@@ -1,43 +1,93 @@
 """Speed and memory, measured against something in the same process: ``jmbrl bench NAME``, one JSON line a row."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from jmbrl import checks
-from jmbrl.bench.models import PRESETS, Preset, fit, matmul_rate, numpy_matmul_rate, planning
+from jmbrl.bench.measure import matmul_rate, numpy_matmul_rate
+from jmbrl.bench.models import fit, planning
+from jmbrl.bench.problem import MODELS, PLANNERS, PRESETS, Preset
 from jmbrl.bench.seeds import seeds
 
-__all__ = ["PRESETS", "Preset", "fit", "matmul_rate", "numpy_matmul_rate", "planning", "run", "seeds"]
+__all__ = [
+    "MODELS",
+    "PLANNERS",
+    "PRESETS",
+    "Preset",
+    "fit",
+    "matmul_rate",
+    "numpy_matmul_rate",
+    "planning",
+    "run",
+    "seeds",
+]
+
+SWEEP_REPEATS = 5
+BENCHMARKS = {"planning": planning, "fit": fit, "seeds": seeds}
+# Presets of several rows: which option of ``planning`` each row has another value of.
+SWEEPS = {"planners": ("planner", PLANNERS), "models": ("model", MODELS)}
 
 
-def run(name: str, **options: Any) -> Iterator[dict[str, Any]]:
+def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
     """Rows of the benchmark ``name``: ``"planning"``, ``"fit"`` or ``"seeds"``.
 
     Args:
       name: which one.
-      options: ``preset`` (one name; both by default), ``repeats`` (timed calls, 10), and any field of ``Preset``;
-        for planning ``propagation`` (``"ts1"``), for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5);
-        for seeds those of ``bench.seeds``.
+      fresh: make each row in a process of its own, so that its ``peak_mb`` is its own, where there are several.
+      options: ``preset`` (one name; all by default), ``repeats`` (timed calls, 10; 5 in a preset of several rows), and
+        any field of ``Preset``; for planning ``propagation`` (``"ts1"``), ``planner`` and ``model`` (names in
+        ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the former, ``models`` for the latter;
+        for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds those of ``bench.seeds``.
 
     Raises:
       ValueError: an unknown name, preset or option.
+      RuntimeError: a row's process failed.
     """
-    benchmarks = {"planning": planning, "fit": fit, "seeds": seeds}
-    checks.choice("name", name, tuple(benchmarks))
+    checks.choice("name", name, tuple(BENCHMARKS))
     if name == "seeds":
-        yield {"bench": name, **_called(name, seeds, options)}
+        yield {"bench": name, **_called(name, options)}
         return
-    names = (options.pop("preset"),) if "preset" in options else tuple(PRESETS)
+    wanted = [made for preset in _presets(name, options) for made in _rows(name, preset, options)]
+    alone = len(wanted) == 1 or not fresh
+    for row in wanted:
+        yield _here(name, **row) if alone else _elsewhere(name, row)
+
+
+def _presets(name: str, options: dict[str, Any]) -> tuple[str, ...]:
+    known = tuple(preset for preset in PRESETS if name == "planning" or preset not in SWEEPS)
+    return (checks.choice("preset", options["preset"], known),) if "preset" in options else known
+
+
+def _rows(name: str, preset: str, options: dict[str, Any]) -> list[dict[str, Any]]:
+    """The options of each row of a preset; one that names its planner (or model) is one row."""
+    option, values = SWEEPS.get(preset, ("", ()))
+    if name != "planning" or not option or option in options:
+        return [{**options, "preset": preset}]
+    return [{"repeats": SWEEP_REPEATS, **options, "preset": preset, option: value} for value in values]
+
+
+def _here(name: str, preset: str, **options: Any) -> dict[str, Any]:
     changes = {key: options.pop(key) for key in tuple(options) if key in Preset._fields}
-    for chosen in names:
-        checks.choice("preset", chosen, tuple(PRESETS))
-        changed = PRESETS[chosen]._replace(**changes)
-        row = _called(name, benchmarks[name], {"preset": changed, **options})
-        yield {"bench": name, "preset": chosen, **row}
+    row = _called(name, {"preset": PRESETS[preset]._replace(**changes), **options})
+    return {"bench": name, "preset": preset, **row}
 
 
-def _called(name: str, benchmark: Any, options: dict[str, Any]) -> dict[str, Any]:
+def _elsewhere(name: str, options: dict[str, Any]) -> dict[str, Any]:
+    settings = [text for key, value in options.items() for text in ("--set", f"{key}={value}")]
+    command = [sys.executable, "-m", "jmbrl", "bench", name, *settings]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 2:
+        raise ValueError(done.stderr.strip().removeprefix("error: "))
+    if done.returncode:
+        raise RuntimeError(f"bench {name} {' '.join(settings[1::2])} failed: {done.stderr.strip()[-2000:]}")
+    return json.loads(done.stdout)
+
+
+def _called(name: str, options: dict[str, Any]) -> dict[str, Any]:
     try:
-        return benchmark(**options)
+        return BENCHMARKS[name](**options)
     except TypeError as error:
         raise ValueError(f"options of bench {name}: {error}") from None

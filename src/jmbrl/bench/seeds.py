@@ -26,9 +26,9 @@ def seeds(count: int = 8, steps: int = 600, system: str = "pets", env: str = "gy
     count = checks.integer("count", count, 2)
     page = agents.SYSTEMS[checks.choice("system", system, tuple(agents.SYSTEMS))]
     preset = agents.default_preset(system, env)
-    world = page.wrap(envs.make(env))
-    settings = agents.PRESETS[system][preset] if preset else {}
-    train = make_train(world, page.make(world, page.config(**settings)), steps)
+    config = page.config(**(agents.PRESETS[system][preset] if preset else {}))
+    world = page.wrap(envs.make(env), config)
+    train = make_train(world, page.make(world, config), steps)
     keys = jax.random.split(jax.random.key(0), count)
     single = jax.jit(train).lower(keys[0]).compile()
     many = jax.jit(jax.vmap(train)).lower(keys).compile()

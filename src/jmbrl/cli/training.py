@@ -97,7 +97,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
 
 
 def _run(config: dict[str, Any], directory: Path, arguments: argparse.Namespace, resume: bool) -> int:
-    from jmbrl import configs, envs, runner
+    from jmbrl import configs, runner
 
     saved: dict[str, Any] = config["options"]
     kept: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in saved.items()}
@@ -105,7 +105,7 @@ def _run(config: dict[str, Any], directory: Path, arguments: argparse.Namespace,
     built = configs.build(config)
     eval_env = None
     if options.eval_every:  # a host environment must not be evaluated in the copy that is being trained in
-        eval_env = configs.find_system(config["system"]).wrap(envs.make(config["env"], **config["env_options"]))
+        eval_env = configs.make_env(config)
     result = runner.run(
         built.train,
         config["seed"],

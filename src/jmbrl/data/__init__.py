@@ -1,6 +1,6 @@
 """What was seen: replay, sequences, normalisers and logged data."""
 
-from jmbrl.data.agreement import Agreement, AgreementWarning, check_actions, check_functions
+from jmbrl.data.agreement import Agreement, AgreementWarning, check_actions, check_functions, check_given
 from jmbrl.data.replay import Replay, add, empty, finite, from_arrays, rows, sample, sample_sequences
 
 __all__ = [
@@ -10,6 +10,7 @@ __all__ = [
     "add",
     "check_actions",
     "check_functions",
+    "check_given",
     "empty",
     "finite",
     "from_arrays",

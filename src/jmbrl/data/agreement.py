@@ -2,14 +2,16 @@
 
 import warnings
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from jmbrl import checks
-from jmbrl.data.replay import Replay, rows
-from jmbrl.types import ActionSpace, Discrete, Transition
+from jmbrl.data.replay import Replay
+from jmbrl.types import ActionSpace, Discrete, Env, Transition
+
+TOLERANCE = 1e-3  # of 1 + |reward|: a reward this close agrees
 
 
 class AgreementWarning(UserWarning):
@@ -29,7 +31,7 @@ def check_functions(
     reward_fn: Callable | None = None,
     termination_fn: Callable | None = None,
     *,
-    tolerance: float = 1e-3,
+    tolerance: float = TOLERANCE,
 ) -> Agreement:
     """Compare a reward and a termination function with what was seen; warn where they disagree.
 
@@ -41,7 +43,34 @@ def check_functions(
     Raises:
       ValueError: no valid rows, or a function that is not pure JAX.
     """
-    seen = _valid(replay)
+    return _compare(_valid(replay), reward_fn, termination_fn, tolerance)
+
+
+def check_given(env: Env, replay: Any, *, lane: int | None = None, limit: int = 2000) -> Agreement | None:
+    """``check_functions`` of an environment's own functions on what an agent has seen so far; the run loop calls it.
+
+    Args:
+      env: where the agent acts. Its functions are compared whether or not the agent's model uses them.
+      replay: of the agent; None where it keeps none.
+      lane: which seed's, where the replay has a leading axis of seeds.
+      limit: rows that are compared, the first in the ring.
+
+    Returns:
+      None where there is nothing to compare: no function, no replay, no valid row.
+
+    Raises:
+      ValueError: a function that is not pure JAX, or that returns another shape.
+    """
+    functions = env.reward_fn, env.termination_fn
+    if functions == (None, None) or not isinstance(replay, Replay):
+        return None
+    seen = _rows(replay, lane, limit)
+    return _compare(seen, *functions, TOLERANCE) if len(seen.reward) else None
+
+
+def _compare(
+    seen: Transition, reward_fn: Callable | None, termination_fn: Callable | None, tolerance: float
+) -> Agreement:
     reward = error = termination = None
     if reward_fn is not None:
         given = _values("reward_fn", reward_fn, seen)
@@ -89,10 +118,18 @@ def check_actions(replay: Replay, action: ActionSpace) -> float:
 
 
 def _valid(replay: Replay) -> Transition:
-    every, count = jax.device_get(rows(replay))
-    if not count:
+    seen = _rows(replay)
+    if not len(seen.reward):
         raise ValueError("replay must hold at least one valid row, got none")
-    return jax.tree.map(lambda x: x[:count], every)
+    return seen
+
+
+def _rows(replay: Replay, lane: int | None = None, limit: int | None = None) -> Transition:
+    """Valid rows as NumPy. They are gathered where they lie: a replay may fill half of the memory."""
+    flags = np.asarray(replay.valid if lane is None else replay.valid[lane])
+    place = tuple(index[:limit] for index in np.nonzero(flags))
+    place = place if lane is None else (lane, *place)
+    return jax.device_get(jax.tree.map(lambda x: x[place], replay.data))
 
 
 def _values(name: str, function: Callable, seen: Transition) -> np.ndarray:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jmbrl import checks, data
 from jmbrl.data import normalizer
-from jmbrl.diagnostics.windows import open_loop, real_windows, vectors, watch
+from jmbrl.diagnostics.windows import mean_alive, open_loop, real_windows, vectors, watch
 from jmbrl.types import Array, Key, Model, Params, Sequence
 
 
@@ -65,9 +65,9 @@ def model_error(
         out = {
             "rmse": _rms(error, alive),
             "persistence": _rms(still, alive),
-            "per_dim": jnp.sqrt(_mean(error**2, alive)),
-            "reward_rmse": jnp.sqrt(_mean((jnp.mean(outcome.reward, axis=0) - reward) ** 2, alive)),
-            "clipped": _mean(jnp.mean(outcome.clipped, axis=0, dtype=jnp.float32), alive),
+            "per_dim": jnp.sqrt(mean_alive(error**2, alive)),
+            "reward_rmse": jnp.sqrt(mean_alive((jnp.mean(outcome.reward, axis=0) - reward) ** 2, alive)),
+            "clipped": mean_alive(jnp.mean(outcome.clipped, axis=0, dtype=jnp.float32), alive),
             "count": jnp.sum(alive, axis=1),
             "scale": scale,
         }
@@ -78,14 +78,6 @@ def model_error(
     return compute(key, params, source)
 
 
-def _mean(x: Array, alive: Array) -> Array:
-    """Mean over the windows that are alive, ``[H, W, ...] -> [H, ...]``; NaN where there is none."""
-    keep = alive.reshape(alive.shape + (1,) * (x.ndim - 2))
-    count = jnp.sum(keep, axis=1)
-    total = jnp.sum(jnp.where(keep, x, 0.0), axis=1)
-    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
-
-
 def _rms(x: Array, alive: Array) -> Array:
     """Root mean square over windows and dimensions, ``[H, W, D] -> [H]``."""
-    return jnp.sqrt(jnp.mean(_mean(x**2, alive), axis=-1))
+    return jnp.sqrt(jnp.mean(mean_alive(x**2, alive), axis=-1))

@@ -10,17 +10,21 @@ from matplotlib.figure import Figure
 
 from jmbrl import checks, data
 from jmbrl.diagnostics import figures
-from jmbrl.diagnostics.calibration import calibration
+from jmbrl.diagnostics.calibration import calibration, calibration_by_horizon
 from jmbrl.diagnostics.model_error import model_error
 from jmbrl.diagnostics.model_figures import model_page
+from jmbrl.diagnostics.recalibration import recalibrate
 from jmbrl.diagnostics.timing import act_latency
-from jmbrl.diagnostics.windows import particles, vectors, watch
+from jmbrl.diagnostics.uncertainty import variance_shares
+from jmbrl.diagnostics.windows import open_loop, particles, vectors, watch
 from jmbrl.train import make_train
 from jmbrl.types import Agent, DataKind, Env, Key, Model, Params, PyTree
 
 MAX_STEPS = 500  # of an episode that is looked at
 SEQUENCE_CONTEXT = 5  # observations that a recurrent model sees first
 PARTICLES = 50
+FAN_WINDOWS = 128  # whose futures are sampled, each PARTICLES times
+NUMBERS = 2**21  # of the real windows, at most: images are looked at in fewer of them
 
 
 def diagnose(directory: str | Path, seed: int | None = None, **options: Any) -> dict[str, Any]:
@@ -76,35 +80,66 @@ def diagnose_agent(
       calls: of ``latency``.
 
     Returns:
-      Numbers, JSON-able: ``model_error``, ``calibration`` (None where the model predicts no intervals),
-      ``act_latency``, ``episode_return`` (mean over the episodes that ended) and ``horizon``; and the figure.
+      Numbers, JSON-able, and the figure. Parts that a model cannot answer are None: ``calibration`` and
+      ``recalibration`` (the factor on each dimension's standard deviation that would mend it) need ``predict``,
+      ``variance_shares`` an ensemble of models with it. Always there: ``model_error``, ``calibration_by_horizon``,
+      ``act_latency`` with ``keeps_up``, ``episode_return`` (mean over the episodes that ended) and ``horizon``.
 
     Raises:
       ValueError: the agent has no model.
     """
-    if agent.model is None:
+    if agent.model is None or agent.params is None:
         raise ValueError("agent must have a model to be diagnosed, got one without (agent.model is None)")
     steps = min(env.spec.max_steps, MAX_STEPS)
     context = min(SEQUENCE_CONTEXT if agent.model.data_kind is DataKind.SEQUENCES else 1, steps)
     horizon = checks.integer("horizon", min(25, steps - context + 1) if horizon is None else horizon, 1)
-    key_data, key_error, key_calibration, key_episode, key_act = jax.random.split(key, 5)
+    windows = min(checks.integer("windows", windows, 1), fitting_windows(env.spec.obs_shape, horizon + context))
+    key_data, key_model, key_episode, key_act = jax.random.split(key, 4)
     seen, returns = collect(key_data, env, agent, agent_state, episodes, steps)
     model, params = agent.model, agent.params(agent_state)
-    spread = None
-    if model.predict is not None:
-        spread = calibration(key_calibration, model, params, seen, context=context)
     first = jax.tree.map(lambda x: x[0, 0], seen.data.obs)
     numbers = {
         "horizon": horizon,
         "context": context,
-        "model_error": model_error(key_error, model, params, seen, horizon, windows, context),
-        "calibration": spread,
-        "act_latency": act_latency(key_act, agent, agent_state, first, calls),
+        **examine(key_model, model, params, seen, horizon, windows, context),
+        "act_latency": act_latency(key_act, agent, agent_state, first, calls, env.spec.dt),
         "episode_return": float(np.mean(returns)) if len(returns) else None,
     }
-    numbers = jax.tree.map(lambda x: x if isinstance(x, int | float) else np.asarray(x).tolist(), numbers)
+    numbers = jax.tree.map(_plain, numbers)
     episode = imagined_episode(key_episode, model, params, seen, context)
     return numbers, model_page(numbers, episode, env.spec.obs_names)
+
+
+def examine(
+    key: Key, model: Model, params: Params, seen: data.Replay, horizon: int, windows: int, context: int
+) -> dict[str, Any]:
+    """Everything that is asked of the model alone; None for what it cannot answer."""
+    key_error, key_one, key_map, key_fan, key_shares = jax.random.split(key, 5)
+    one_step = shares = factor = None
+    if model.predict is not None:
+        one_step = calibration(key_one, model, params, seen, context=context)
+        factor = recalibrate(key_map, model, params, seen, context=context).std
+    if model.member is not None and model.member.predict is not None:
+        shares = variance_shares(key_shares, model, params, seen, context=context)
+    fans = min(windows, FAN_WINDOWS)
+    return {
+        "model_error": model_error(key_error, model, params, seen, horizon, windows, context),
+        "calibration": one_step,
+        "recalibration": factor,
+        "calibration_by_horizon": calibration_by_horizon(
+            key_fan, model, params, seen, horizon, fans, context, PARTICLES
+        ),
+        "variance_shares": shares,
+    }
+
+
+def fitting_windows(obs_shape: tuple[int, ...], length: int) -> int:
+    """How many windows of ``length`` rows stay below ``NUMBERS`` numbers, at least 8."""
+    return max(8, NUMBERS // (length * max(1, int(np.prod(obs_shape)))))
+
+
+def _plain(x: Any) -> Any:
+    return x if isinstance(x, bool | int | float) else np.asarray(x).tolist()
 
 
 def collect(
@@ -138,18 +173,23 @@ def imagined_episode(key: Key, model: Model, params: Params, seen: data.Replay, 
     """The first episode of a replay and its imagination from its first observations under the same actions.
 
     Returns:
-      ``real[T, D]`` and ``imagined[T, 50, D]``, sampled.
+      ``real[T, D]`` and ``imagined[T, 50, D]``, sampled; of an ensemble also ``members[T, M, D]``, each on its own and
+      without noise.
     """
     rows = jax.tree.map(lambda x: x[:, :1], seen.data)
     going = np.asarray(seen.valid[:, 0] & ~seen.is_first[:, 0].at[0].set(False))
     length = max(int(np.argmin(going)) if not going.all() else len(going), context)
 
     @jax.jit
-    def compute(key: Key, params: Params, rows: PyTree) -> jax.Array:
-        key_watch, key_roll = jax.random.split(key)
+    def compute(key: Key, params: Params, rows: PyTree) -> dict[str, jax.Array]:
+        key_watch, key_roll, key_members = jax.random.split(key, 3)
         belief = watch(key_watch, model, params, jax.tree.map(lambda x: x[:context], rows))
+        actions = rows.action[context - 1 :]
         start = jax.tree.map(lambda x: x[0], belief)
-        return particles(key_roll, model, params, start, rows.action[context - 1 :, 0], PARTICLES)
+        out = {"imagined": particles(key_roll, model, params, start, actions[:, 0], PARTICLES)}
+        if model.members:
+            out["members"] = jnp.swapaxes(open_loop(key_members, model, params, belief, actions)[0][:, :, 0], 0, 1)
+        return out
 
-    imagined = np.asarray(compute(key, params, rows))[: length - context + 1]
-    return {"real": np.asarray(vectors(rows.next_obs, 2))[context - 1 : length, 0], "imagined": imagined}
+    paths = {name: np.asarray(x)[: length - context + 1] for name, x in compute(key, params, rows).items()}
+    return {"real": np.asarray(vectors(rows.next_obs, 2))[context - 1 : length, 0], **paths}

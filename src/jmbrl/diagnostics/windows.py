@@ -90,6 +90,42 @@ def particles(key: Key, model: Model, params: Params, belief: PyTree, actions: A
     return _roll(key, model, params, step_many, tile(belief, count), along)[0]
 
 
+def particle_fan(
+    key: Key, model: Model, params: Params, beliefs: PyTree, actions: Array, count: int, look: Callable, real: Array
+) -> PyTree:
+    """Sampled futures of ``beliefs[W]`` under ``actions[H, W]``, looked at step by step and not kept.
+
+    Args:
+      count: particles of each belief; rows are particle-major, as the planners' are.
+      look: ``(fan[count, W, D], real_h) -> PyTree``, what to keep of a step.
+      real: leaves ``[H, ...]``.
+
+    Returns:
+      What ``look`` returned, with a leading axis ``[H]``.
+    """
+    windows = actions.shape[1]
+
+    def rows(x: Array) -> Array:
+        return jnp.broadcast_to(x, (count, *x.shape)).reshape(count * windows, *x.shape[1:])
+
+    def body(beliefs: PyTree, inputs: tuple) -> tuple[PyTree, PyTree]:
+        key, action, truth = inputs
+        beliefs, _ = model.step_many(key, params, beliefs, rows(action))
+        seen = vectors(jax.vmap(model.decode, in_axes=(None, 0))(params, beliefs), 1)
+        return beliefs, look(seen.reshape(count, windows, -1), truth)
+
+    start = jax.tree.map(rows, beliefs)
+    return jax.lax.scan(body, start, (jax.random.split(key, actions.shape[0]), actions, real))[1]
+
+
+def mean_alive(x: Array, alive: Array) -> Array:
+    """Mean over the windows that are alive, ``[H, W, ...] -> [H, ...]``; NaN where there is none."""
+    keep = alive.reshape(alive.shape + (1,) * (x.ndim - 2))
+    count = jnp.sum(keep, axis=1)
+    total = jnp.sum(jnp.where(keep, x, 0.0), axis=1)
+    return jnp.where(count > 0, total / jnp.maximum(count, 1), jnp.nan)
+
+
 def vectors(obs: PyTree, axes: int) -> Array:
     """Observations with ``axes`` leading axes as ``float32[..., D]``. A state shown beside the observation
     (``envs.with_state``) is left out: no model predicts it."""

@@ -6,7 +6,7 @@ from jmbrl.envs.gymnasium import from_gymnasium
 from jmbrl.envs.host import HostError, host_error
 from jmbrl.envs.registry import make, names, register
 from jmbrl.envs.vector import vectorize
-from jmbrl.envs.wrappers import StateObs, action_repeat, flatten_obs, frame_stack, mask_obs, with_state
+from jmbrl.envs.wrappers import StateObs, action_repeat, flatten_obs, frame_stack, mask_obs, noisy, with_state
 
 __all__ = [
     "HostError",
@@ -22,6 +22,7 @@ __all__ = [
     "make",
     "mask_obs",
     "names",
+    "noisy",
     "register",
     "vectorize",
     "with_state",

@@ -34,6 +34,7 @@ def from_functions(
     render: Callable | None = None,
     dt: float | None = None,
     reset_pool: int | None = None,
+    no_gradient: str = "",
 ) -> Env:
     """An ``Env`` from pure JAX functions of your own.
 
@@ -55,6 +56,8 @@ def from_functions(
       dt: seconds a step.
       reset_pool: start episodes of ``vector`` from this many states sampled at its reset, where a reset is
         dear; None resets anew each time.
+      no_gradient: why the derivative of ``step`` by the action means nothing (a thresholded action), for planners that
+        would use it; ``""`` where it does mean something.
 
     Raises:
       ValueError: bounds that are infinite or out of order, and, when ``reset`` or ``step`` is first traced,
@@ -93,7 +96,7 @@ def from_functions(
         timestep = TimeStep(observe(obs), spaces.cast_reward(name, reward), terminated, truncated)
         return Timed(inner, time), timestep
 
-    env = Env(spec, reset_, step_, lambda n: None, reward_fn, termination_fn, render)
+    env = Env(spec, reset_, step_, lambda n: None, reward_fn, termination_fn, render, no_gradient=no_gradient)
     return env._replace(vector=vector_factory(env, reset_pool))
 
 

@@ -8,7 +8,14 @@ from typing import Any
 from jmbrl.types import Env
 
 _ADAPTERS = ("gymnax", "brax", "gymnasium", "playground")
-_NATIVE = ("cartpole_swingup", "pendulum_masked")
+_NATIVE = (
+    "cartpole_swingup",
+    "pendulum_masked",
+    "wang/acrobot",
+    "wang/cartpole",
+    "wang/mountain_car",
+    "wang/pendulum",
+)
 _registered: dict[str, Callable[..., Env]] = {}
 
 
@@ -39,9 +46,9 @@ def make(name: Any, **options: Any) -> Env:
     """An environment by name, or from an object that is already one.
 
     Args:
-      name: ``"cartpole_swingup"``, ``"gymnax:Pendulum-v1"``, ``"brax:reacher"``, ``"gymnasium:Hopper-v5"``,
-        ``"playground:CheetahRun"``, a registered name; or a jmbrl ``Env`` (returned as it is), or an object with
-        Gymnasium's ``reset`` and ``step`` (as ``from_gymnasium``).
+      name: ``"cartpole_swingup"``, ``"wang/cartpole"``, ``"gymnax:Pendulum-v1"``, ``"brax:reacher"``,
+        ``"gymnasium:Hopper-v5"``, ``"playground:CheetahRun"``, a registered name; or a jmbrl ``Env`` (returned as it
+        is), or an object with Gymnasium's ``reset`` and ``step`` (as ``from_gymnasium``).
       options: passed to the adapter: ``max_steps`` everywhere, ``backend`` for brax, the task's parameters for
         gymnax, the constructor's arguments for gymnasium.
 
@@ -57,7 +64,7 @@ def make(name: Any, **options: Any) -> Env:
     if name in _registered:
         return _registered[name](**options)
     if name in _NATIVE:
-        return importlib.import_module(f"jmbrl.envs.native.{name}").make(**options)
+        return importlib.import_module(f"jmbrl.envs.native.{name.replace('/', '.')}").make(**options)
     adapter, colon, task = name.partition(":")
     if colon and adapter in _ADAPTERS:
         module = _adapter(adapter)

@@ -1,5 +1,6 @@
 """Small pictures of an observation, drawn with Pillow: ``uint8[H, W, 3]`` NumPy arrays."""
 
+import itertools
 import math
 from typing import Any
 
@@ -27,6 +28,43 @@ def cartpole_swingup(obs: Any) -> np.ndarray:
     canvas.dot((0.0, 0.6), 0.08, _GREY)
     canvas.box((x, 0.0), 0.3, 0.16, _BLUE)
     canvas.line((x, 0.0), (x - 0.6 * sin, -0.6 * cos), 0.08, _RED)
+    return canvas.pixels()
+
+
+def cartpole(obs: Any) -> np.ndarray:
+    """A cart from ``[x, xdot, theta, ...]`` with its pole (1 m); ``theta = 0`` is upright."""
+    x, _, angle = (float(v) for v in np.asarray(obs)[:3])
+    canvas = _Canvas(metres=3.2)
+    canvas.line((-2.4, 0.0), (2.4, 0.0), 0.03, _GREY)
+    canvas.box((x, 0.0), 0.4, 0.2, _BLUE)
+    canvas.line((x, 0.0), (x + math.sin(angle), math.cos(angle)), 0.08, _RED)
+    return canvas.pixels()
+
+
+def mountain_car(obs: Any) -> np.ndarray:
+    """A car in its valley from ``[position, velocity]``; the dot is Gym's goal."""
+    x = float(np.asarray(obs)[0])
+    height = lambda x: 0.45 * math.sin(3 * x) - 0.1  # noqa: E731
+    canvas = _Canvas(metres=1.4)
+    middle = 0.3  # of the track, from -1.2 to 0.6, moved to the picture's
+    points = [(x + middle, height(x)) for x in np.linspace(-1.2, 0.6, 60)]
+    for start, end in itertools.pairwise(points):
+        canvas.line(start, end, 0.015, _GREY)
+    canvas.dot((0.45 + middle, height(0.45)), 0.03, _GREY)
+    canvas.dot((x + middle, height(x) + 0.05), 0.05, _BLUE)
+    return canvas.pixels()
+
+
+def acrobot(obs: Any) -> np.ndarray:
+    """Two links of 1 m from ``[cos1, sin1, cos2, sin2, ...]``; all zero angles hang, the line is Gym's goal."""
+    cos1, sin1, cos2, sin2 = (float(v) for v in np.asarray(obs)[:4])
+    elbow = (sin1, -cos1)
+    tip = (elbow[0] + sin1 * cos2 + cos1 * sin2, elbow[1] - (cos1 * cos2 - sin1 * sin2))
+    canvas = _Canvas(metres=4.6)
+    canvas.line((-2.5, 1.0), (2.5, 1.0), 0.02, _GREY)
+    canvas.line((0.0, 0.0), elbow, 0.16, _BLUE)
+    canvas.line(elbow, tip, 0.16, _RED)
+    canvas.dot((0.0, 0.0), 0.06, _INK)
     return canvas.pixels()
 
 

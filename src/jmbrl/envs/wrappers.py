@@ -144,6 +144,53 @@ def action_repeat(env: Env, times: int) -> Env:
     return env._replace(spec=spec, step=repeat(env.step), vector=vector, reward_fn=None, termination_fn=None)
 
 
+def noisy(env: Env, action: float = 0.0, obs: float = 0.0) -> Env:
+    """Uniform noise of ``+-action`` on every continuous action (in units of the action box, clipped to it) and of
+    ``+-obs`` on every entry of what is seen; the true state stays as it is.
+
+    ``reward_fn`` and ``termination_fn`` are dropped: they would read noisy values that did not decide the reward.
+
+    Source: Wang et al. 2019 (arXiv 1907.02057), section 4.4: observations 0.1 and 0.01, actions 0.1 and 0.03.
+    """
+    action, obs = checks.number("action", action, 0.0), checks.number("obs", obs, 0.0)
+    if env.spec.host:
+        raise ValueError(f"noisy needs a JAX environment, but {env.spec.name} runs on the host: add the noise there")
+    checks.continuous("noisy", env.spec.action, "noise on the observations of a task with continuous actions")
+
+    def shaken(key: Key, x: Array, width: float) -> Array:
+        return x if width == 0.0 else x + jax.random.uniform(key, jnp.shape(x), minval=-width, maxval=width)
+
+    def reset_of(reset: Callable) -> Callable:
+        def noisy_reset(key: Key) -> tuple[PyTree, Array]:
+            key, key_obs = jax.random.split(key)
+            state, seen = reset(key)
+            return state, shaken(key_obs, seen, obs)
+
+        return noisy_reset
+
+    def step_of(step: Callable) -> Callable:
+        def noisy_step(key: Key, state: PyTree, chosen: Array) -> tuple[PyTree, TimeStep]:
+            key, key_obs, key_action = jax.random.split(key, 3)
+            state, seen = step(key, state, jnp.clip(shaken(key_action, chosen, action), -1.0, 1.0))
+            return state, seen._replace(obs=shaken(key_obs, seen.obs, obs))
+
+        return noisy_step
+
+    def vector(num_envs: int) -> VectorEnv:
+        inner = env.vector(num_envs)
+
+        def restart(key: Key, done: Array, states: PyTree, seen: Array) -> tuple[PyTree, Array]:
+            key, key_obs = jax.random.split(key)
+            states, fresh = inner.restart(key, done, states, seen)
+            return states, select(done, shaken(key_obs, fresh, obs), seen)
+
+        return inner._replace(reset=reset_of(inner.reset), step=step_of(inner.step), restart=restart)
+
+    return env._replace(
+        reset=reset_of(env.reset), step=step_of(env.step), vector=vector, reward_fn=None, termination_fn=None
+    )
+
+
 def rename(env: Env, name: str) -> Env:
     """The same environment under another name."""
     spec = dataclasses.replace(env.spec, name=name)

@@ -1,5 +1,11 @@
 """Improving a policy or a value from batches: one file a method."""
 
+from jmbrl.learners.cloning import CloningState, cloning
 from jmbrl.learners.sac import SACState, sac
 
-__all__ = ["SACState", "sac"]
+__all__ = [
+    "CloningState",
+    "SACState",
+    "cloning",
+    "sac",
+]

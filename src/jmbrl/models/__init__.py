@@ -1,27 +1,71 @@
 """How the world moves: one file a family, ``ensemble`` the combinator, ``trainer`` the one gradient trainer."""
 
 from jmbrl.models.ensemble import EnsembleStats, disagreement, ensemble, members_predict, one_member
+from jmbrl.models.equations import equations, theta
+from jmbrl.models.features import FeatureMap, polynomial, random_fourier
 from jmbrl.models.fit import Trainer, trainer
+from jmbrl.models.gmm import gmm
+from jmbrl.models.gp import gp
+from jmbrl.models.gp_functions import gp_function_samples
+from jmbrl.models.history import HistoryBelief, history
+from jmbrl.models.inverse import InverseModel, inverse_mlp, recover_actions
+from jmbrl.models.linear import linear
+from jmbrl.models.mdn import mixture_mlp
+from jmbrl.models.mixture import Mixture, em
 from jmbrl.models.mlp import deterministic_mlp, gaussian_mlp
-from jmbrl.models.rewards import with_reward, with_termination
+from jmbrl.models.multistep import multistep
+from jmbrl.models.parameters import Parameter
+from jmbrl.models.recalibrated import Recalibration, recalibrated
+from jmbrl.models.recurrent import RecurrentBelief, recurrent
+from jmbrl.models.residual import residual
+from jmbrl.models.rewards import with_cost, with_reward, with_termination
 from jmbrl.models.rssm import RSSMBelief, rssm
 from jmbrl.models.sequences import sequence_trainer
 from jmbrl.models.simulator import simulator
+from jmbrl.models.tabular import tabular
+from jmbrl.models.trainers import trainer_for
 
 __all__ = [
     "EnsembleStats",
+    "FeatureMap",
+    "HistoryBelief",
+    "InverseModel",
+    "Mixture",
+    "Parameter",
     "RSSMBelief",
+    "Recalibration",
+    "RecurrentBelief",
     "Trainer",
     "deterministic_mlp",
     "disagreement",
+    "em",
     "ensemble",
+    "equations",
     "gaussian_mlp",
+    "gmm",
+    "gp",
+    "gp_function_samples",
+    "history",
+    "inverse_mlp",
+    "linear",
     "members_predict",
+    "mixture_mlp",
+    "multistep",
     "one_member",
+    "polynomial",
+    "random_fourier",
+    "recalibrated",
+    "recover_actions",
+    "recurrent",
+    "residual",
     "rssm",
     "sequence_trainer",
     "simulator",
+    "tabular",
+    "theta",
     "trainer",
+    "trainer_for",
+    "with_cost",
     "with_reward",
     "with_termination",
 ]

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from jmbrl import checks
 from jmbrl.models.grouping import Groups, deal, gather_rows, groups, scatter_rows
+from jmbrl.models.solved import bootstrap
 from jmbrl.types import Array, Key, Model, Outcome, Params, Prediction, PyTree
 
 
@@ -40,6 +41,9 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
     the rows. ``step``, one row, uses a random member (``"mean"``: the average). Functions of the belief
     (``initial``, ``encode``, ``features``, ``decode``) are member 0's: members must share their belief space.
 
+    Members that are solved (``model.fit``) each count the rows of a bootstrap of their own, as many draws as there are
+    rows, drawn once per fit; ``info`` is their mean.
+
     Args:
       model: one member.
       n: members, at least 1.
@@ -47,7 +51,8 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
       propagation: ``"ts1"``, ``"tsinf"`` or ``"mean"``.
 
     Raises:
-      ValueError: ``n`` below 1, ``elites`` outside ``[1, n]``, an unknown propagation, or an ensemble of ensembles.
+      ValueError: ``n`` below 1, ``elites`` outside ``[1, n]``, an unknown propagation, an ensemble of ensembles, or
+        ``"mean"`` of beliefs that are not real numbers (a table's).
 
     Source: Chua et al. 2018, PETS, section 5.1; Janner et al. 2019, MBPO (elites).
     """
@@ -56,6 +61,8 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
     checks.choice("propagation", propagation, ("ts1", "tsinf", "mean"))
     if model.members:
         raise ValueError(f"model must be a single model, got an ensemble of {model.members} members")
+    if propagation == "mean":
+        _refuse_labels(model)
 
     def init(key: Key) -> Params:
         each = jax.vmap(model.init)(jax.random.split(key, n))
@@ -140,6 +147,15 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
         stats = model.set_stats(first(params), transitions, mask).stats
         return params._replace(stats=params.stats._replace(member=stats))
 
+    def fit(key: Key, params: Params, rows: PyTree, weight: Array) -> tuple[Params, dict]:
+        key_draw, key_fit = jax.random.split(key)
+        counts = jax.vmap(bootstrap, in_axes=(0, None))(jax.random.split(key_draw, n), weight)
+        act = lambda w, key, count: model.fit(key, Params(w, params.stats.member), rows, count)  # noqa: E731
+        fitted, info = jax.vmap(act)(params.weights, jax.random.split(key_fit, n), counts)
+        error = info.get("mse", info.get("loss"))
+        stats = params.stats if error is None else rank_elites(params.stats, error, jnp.sum(weight) > 0)
+        return Params(fitted.weights, stats), jax.tree.map(jnp.mean, info)
+
     def encode(key: Key, params: Params, *rest: PyTree) -> PyTree:
         return model.encode(key, first(params), *rest)
 
@@ -154,16 +170,25 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
         loss=None if model.loss is None else loss,
         set_stats=set_stats,
         predict=None if model.predict is None else predict,
+        fit=None if model.fit is None else fit,
         data_kind=model.data_kind,
         members=n,
         member=model,
         expect=None if model.expect is None else expect,
+        no_gradient=model.no_gradient,
     )
 
 
 def one_member(params: Params, index: int | Array) -> Params:
     """The parameters of one member of an ensemble, for ``model.member``'s functions."""
     return Params(jax.tree.map(lambda w: w[index], params.weights), params.stats.member)
+
+
+def rank_elites(stats: EnsembleStats, error: Array, known: Array) -> EnsembleStats:
+    """The ``k`` members of least ``error`` become the elites, where it is ``known``; a NaN ranks last."""
+    k = stats.elites.shape[0]
+    best = jnp.argsort(jnp.where(jnp.isnan(error), jnp.inf, error))[:k].astype(jnp.int32)
+    return stats._replace(elites=jnp.where(known, best, stats.elites))
 
 
 def members_predict(model: Model, params: Params, beliefs: PyTree, actions: Array) -> Prediction:
@@ -182,6 +207,14 @@ def disagreement(model: Model, params: Params, beliefs: PyTree, actions: Array) 
     """``float32[N, D]``: the standard deviation over the elite members' means, in the observation's units."""
     mean = members_predict(model, params, beliefs, actions).mean
     return jnp.std(mean[params.stats.elites], axis=0)
+
+
+def _refuse_labels(model: Model) -> None:
+    """Averages of states that are only numbered mean nothing."""
+    belief = jax.eval_shape(lambda key: model.initial(model.init(key)), jax.random.key(0))
+    for leaf in jax.tree.leaves(belief):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise ValueError(f'propagation="mean" averages beliefs, and this model\'s are {leaf.dtype}: use "ts1"')
 
 
 def _mixture(mean: Array, std: Array) -> tuple[Array, Array]:

@@ -1,5 +1,6 @@
 """The gradient trainer: every model with a ``loss``, alone or in an ensemble, learns here."""
 
+import inspect
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -9,8 +10,10 @@ import optax
 
 from jmbrl import checks, data
 from jmbrl.health import all_finite
+from jmbrl.models.ensemble import rank_elites
 from jmbrl.models.guarded import Health, guarded_update
 from jmbrl.models.shuffle import drawn, permuted, salts
+from jmbrl.models.solved import solver
 from jmbrl.types import Array, DataKind, Key, Model, Params, PyTree, Transition
 
 
@@ -72,8 +75,12 @@ def trainer(
     forgets the log-variance bounds there). Elites are the members of least held-out error; without ``holdout``, of
     least training error in the last epoch.
 
+    A model with a ``fit`` of its own is solved, not trained: it takes none of the options below, has no optimiser state
+    and reports what its ``fit`` reports, ``updates`` (1) and ``diverged`` (members whose result is not finite; they
+    keep what they had).
+
     Args:
-      model: with ``loss`` and ``data_kind`` ROWS.
+      model: with ``fit``, or with ``loss`` and ``data_kind`` ROWS.
       optimizer: any optax transformation; one copy per member. None: ``adam(1e-3)``.
       epochs: passes over the data, at most, in one fit.
       batch_size: rows per member and step. The last batch of an epoch wraps around.
@@ -92,10 +99,15 @@ def trainer(
       empty replay nothing changes.
 
     Raises:
-      ValueError: a model without a loss or for sequences, or an option outside its range.
+      ValueError: a model without a loss or for sequences, an option outside its range, or any option for a model that
+        is solved.
 
     Source: Chua et al. 2018, PETS (``holdout=0``); Janner et al. 2019, MBPO (the early stop).
     """
+    given = dict(locals())
+    if model.fit is not None:
+        _no_options(given)
+        return Trainer(*solver(model))
     if model.loss is None:
         raise ValueError("model has no loss: it is not trained by gradient")
     if model.data_kind is not DataKind.ROWS:
@@ -239,17 +251,17 @@ def trainer(
         if not model.members:
             weights, opt = jax.tree.map(lambda x: x[0], (weights, loop.opt))
             return params._replace(weights=weights), opt, info
-        params = params._replace(weights=weights, stats=_rank(params.stats, ranking, loop.epoch > 0))
+        params = params._replace(weights=weights, stats=rank_elites(params.stats, ranking, loop.epoch > 0))
         return params, loop.opt, info
 
     return Trainer(init, fit)
 
 
-def _rank(stats: PyTree, error: Array, known: Array) -> PyTree:
-    """The ``k`` members of least error become the elites; a NaN ranks last."""
-    k = stats.elites.shape[0]
-    best = jnp.argsort(jnp.where(jnp.isnan(error), jnp.inf, error))[:k].astype(jnp.int32)
-    return stats._replace(elites=jnp.where(known, best, stats.elites))
+def _no_options(given: dict) -> None:
+    """Refuse options that a solved model would silently not use."""
+    for name, parameter in inspect.signature(trainer).parameters.items():
+        if name != "model" and given[name] != parameter.default:
+            raise ValueError(f"{name} is for models trained by gradient; this model is solved and has no such option")
 
 
 def _report(loop: _Loop, weights: PyTree, updates: Array, with_holdout: bool) -> dict[str, Array]:

@@ -1,4 +1,4 @@
-"""Wrappers that put a given reward or termination into any model."""
+"""Wrappers that put a given reward, termination or cost into any model."""
 
 from collections.abc import Callable
 
@@ -35,6 +35,27 @@ def with_termination(model: Model, termination_fn: Callable) -> Model:
     def change(outcome: Outcome, obs: PyTree, action: Array, following: PyTree) -> Outcome:
         ended = jnp.asarray(checks.pure("termination_fn", termination_fn, obs, action, following))
         return outcome._replace(discount=1.0 - ended.astype(jnp.float32))
+
+    return _on_outcome(model, change)
+
+
+def with_cost(model: Model, cost_fn: Callable) -> Model:
+    """``model`` with its imagined costs replaced by ``cost_fn`` on decoded beliefs, for ``objective(..., budget=)``.
+
+    Args:
+      model: any model whose ``decode`` gives what ``cost_fn`` reads.
+      cost_fn: ``(obs, action, next_obs) -> float32[C]``, or one number for ``C`` = 1; one row. A cost that counts
+        forbidden states, 1 where one is entered, has no slope for planners that differentiate.
+
+    Raises:
+      ValueError: when traced, a cost that is neither a number nor a vector.
+    """
+
+    def change(outcome: Outcome, obs: PyTree, action: Array, following: PyTree) -> Outcome:
+        cost = jnp.asarray(checks.pure("cost_fn", cost_fn, obs, action, following), jnp.float32)
+        if cost.ndim > 1:
+            raise ValueError(f"cost_fn must return one number or a vector for one row, got shape {cost.shape}")
+        return outcome._replace(cost=jnp.atleast_1d(cost))
 
     return _on_outcome(model, change)
 

@@ -66,7 +66,7 @@ def simulator(env: Env) -> Model:
 
     return Model(
         init=init, initial=initial, encode=encode, step=step, step_many=step_many, features=features, decode=features,
-        loss=None, set_stats=set_stats,
+        loss=None, set_stats=set_stats, no_gradient=env.no_gradient,
     )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 from jmbrl.networks.dense import apply_dense, init_dense, swish
 from jmbrl.networks.distributions import Categorical, Normal, TanhNormal
 from jmbrl.networks.mlp import MLP, fan_in_normal
-from jmbrl.networks.noise import fast_normal, mix32
+from jmbrl.networks.noise import coloured_noise, fast_normal, mix32
 
 __all__ = [
     "MLP",
@@ -11,6 +11,7 @@ __all__ = [
     "Normal",
     "TanhNormal",
     "apply_dense",
+    "coloured_noise",
     "fan_in_normal",
     "fast_normal",
     "init_dense",

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks
-from jmbrl.planners.sampling import ranked, shift, truncated_normal
+from jmbrl.planners.sampling import draw_table, entropy, moments, ranked, shift, truncated_normal
 from jmbrl.types import Array, Continuous, Key, Objective, Planner, Spec
 
 
@@ -129,9 +129,7 @@ def _gaussian(horizon: int, dim: int, population: int, alpha: float, std: float)
         return truncated_normal(key, search.mean, jnp.sqrt(jnp.minimum(to_bounds, search.spread)), population)
 
     def refit(search: _Search, best: Array, usable: Array) -> tuple[Array, Array]:
-        weight = (usable / jnp.maximum(jnp.sum(usable), 1))[:, None, None]
-        mean = jnp.sum(weight * best, axis=0)
-        var = jnp.sum(weight * (best - mean) ** 2, axis=0)
+        mean, var = moments(best, usable)
         return alpha * search.mean + (1 - alpha) * mean, alpha * search.spread + (1 - alpha) * var
 
     return init, start, draw, refit, lambda s: s.mean, lambda s: jnp.mean(jnp.sqrt(s.spread))
@@ -147,14 +145,13 @@ def _categorical(horizon: int, n: int, population: int, alpha: float) -> tuple:
         return mean, jnp.ones(())
 
     def draw(key: Key, search: _Search) -> Array:
-        return jax.random.categorical(key, jnp.log(search.mean + 1e-8), shape=(population, horizon)).astype(jnp.int32)
+        return draw_table(key, search.mean, population)
 
     def refit(search: _Search, best: Array, usable: Array) -> tuple[Array, Array]:
-        weight = usable / jnp.maximum(jnp.sum(usable), 1)
-        frequency = jnp.einsum("e,ehn->hn", weight, jax.nn.one_hot(best, n))
+        frequency, _ = moments(jax.nn.one_hot(best, n), usable)
         return alpha * search.mean + (1 - alpha) * frequency, search.spread
 
-    def entropy(search: _Search) -> Array:
-        return jnp.mean(-jnp.sum(search.mean * jnp.log(search.mean + 1e-8), axis=-1))
+    def spread(search: _Search) -> Array:
+        return entropy(search.mean)
 
-    return init, start, draw, refit, lambda s: jnp.argmax(s.mean, axis=-1).astype(jnp.int32), entropy
+    return init, start, draw, refit, lambda s: jnp.argmax(s.mean, axis=-1).astype(jnp.int32), spread

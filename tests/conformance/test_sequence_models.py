@@ -1,0 +1,103 @@
+"""What every model that learns from sequences promises; those of rows have a suite of their own."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from models.worlds import CONTINUOUS, batch, linear_replay, reward
+
+from jmbrl import data, models
+from jmbrl.types import DataKind, Outcome
+
+KEY = jax.random.key(0)
+NET = {"hidden": (8,), "reward": reward}
+
+
+def drift(state, action, theta):
+    return theta["keep"] * state + 0.3 * action
+
+
+def equations():
+    return models.equations(CONTINUOUS, drift, {"keep": models.Parameter(0.1, 1.5)}, reward=reward, steps=3)
+
+
+MODELS = {
+    "multistep": lambda: models.multistep(models.gaussian_mlp(CONTINUOUS, **NET), 3),
+    "multistep_ensemble": lambda: models.ensemble(models.multistep(models.deterministic_mlp(CONTINUOUS, **NET), 3), 2),
+    "history": lambda: models.history(models.gaussian_mlp, CONTINUOUS, 2, **NET),
+    "recurrent": lambda: models.recurrent(CONTINUOUS, memory=8, **NET),
+    "rssm": lambda: models.rssm(CONTINUOUS, deter=8, stoch=2, hidden=8),
+    "equations": equations,
+    "residual": lambda: models.residual(equations(), (8,)),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def case(request):
+    """A model, parameters with statistics, and five beliefs with actions."""
+    model = MODELS[request.param]()
+    rows, count = data.rows(linear_replay(40))
+    params = jax.jit(model.set_stats)(model.init(KEY), rows, jnp.arange(40) < count)
+    obs, actions = batch(CONTINUOUS, 5)
+    see = jax.vmap(model.encode, in_axes=(0, None, None, 0, 0, None))
+    keys = jax.random.split(KEY, 5)
+    beliefs = jax.jit(see)(keys, params, model.initial(params), actions, obs, jnp.asarray(True))
+    return model, params, beliefs, actions
+
+
+def test_a_step_is_the_same_compiled_or_not_and_goes_in_again(case):
+    model, params, beliefs, actions = case
+    assert model.data_kind is DataKind.SEQUENCES
+    with jax.debug_key_reuse(True):
+        eager = model.step_many(jax.random.clone(KEY), params, beliefs, actions)
+    chex.clear_trace_counter()
+    step = jax.jit(chex.assert_max_traces(model.step_many, n=1))
+    compiled = step(KEY, params, beliefs, actions)
+    chex.assert_trees_all_close(eager, compiled, rtol=1e-4, atol=1e-5)
+    chex.assert_trees_all_equal(compiled, step(KEY, params, beliefs, actions))
+    chex.assert_trees_all_equal_shapes_and_dtypes(compiled[0], beliefs)
+    step(KEY, params, *(compiled[0], actions))
+    outcome = compiled[1]
+    assert isinstance(outcome, Outcome)
+    assert outcome.reward.shape == outcome.discount.shape == (5,)
+    chex.assert_tree_all_finite(compiled)
+    decoded = jax.vmap(model.decode, in_axes=(None, 0))(params, compiled[0])
+    assert decoded.shape == (5, *CONTINUOUS.obs_shape)
+
+
+def test_rows_are_a_loop(case):
+    model, params, beliefs, actions = case
+    keys = jax.random.split(KEY, 5)
+    together = jax.jit(jax.vmap(model.step, in_axes=(0, None, 0, 0)))(keys, params, beliefs, actions)
+    step = jax.jit(model.step)
+    for i in range(2):
+        alone = step(keys[i], params, jax.tree.map(lambda x, i=i: x[i], beliefs), actions[i])
+        chex.assert_trees_all_close(jax.tree.map(lambda x, i=i: x[i], together), alone, rtol=1e-4, atol=1e-5)
+
+
+def test_where_an_episode_begins_the_past_is_forgotten(case):
+    model, params, beliefs, actions = case
+    obs, _ = batch(CONTINUOUS, 2, seed=7)
+    see = jax.jit(lambda belief, action: model.encode(KEY, params, belief, action, obs[0], jnp.asarray(True)))
+    fresh = see(model.initial(params), jnp.zeros(1))
+    old = see(jax.tree.map(lambda x: x[0], beliefs), actions[0])
+    chex.assert_trees_all_equal(fresh, old)
+
+
+def test_losses_and_gradients_are_finite_also_across_the_ends_of_episodes(case):
+    model, params, _, _ = case
+    windows = data.sample_sequences(KEY, linear_replay(40), 4, 6)
+    windows = windows._replace(is_first=windows.is_first.at[1, 3].set(True), mask=windows.mask.at[2, 4:].set(False))
+
+    def loss(weights, windows):
+        return model.loss(KEY, params._replace(weights=weights), windows)
+
+    run = jax.jit(jax.value_and_grad(loss, has_aux=True))
+    (value, info), grads = run(params.weights, windows)
+    chex.assert_tree_all_finite((value, info, grads))
+    assert any(np.any(np.asarray(g) != 0) for g in jax.tree.leaves(grads))
+    # What is masked out decides nothing.
+    broken = windows.transition._replace(next_obs=windows.transition.next_obs.at[2, 4:].set(9.0))
+    (again, _), _ = run(params.weights, windows._replace(transition=broken))
+    np.testing.assert_allclose(again, value, rtol=1e-5)
