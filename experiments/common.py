@@ -1,18 +1,25 @@
-"""What every experiment shares: finished cells that are kept, curves of one run, the result file."""
+"""What every experiment shares: finished cells that are kept, data, curves of one run, verdicts, the result file."""
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before jax loads it: see the note in models/gp.py
 
 import jax
+import matplotlib.pyplot as plt
 import numpy as np
 
-from jmbrl import agents, envs
+from jmbrl import agents, data, envs, stats
 from jmbrl.cache import enable as enable_cache
+from jmbrl.models.trainers import trainer_for
+from jmbrl.rollout import random_actions
 from jmbrl.train import Train, make_train
+from jmbrl.types import Agent, Env, Model, Params
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -60,8 +67,9 @@ def settings_of(system: str, preset: str | None, overrides: dict[str, Any]) -> d
 def make_run(system: str, env: str, settings: dict[str, Any], steps: int, **env_options: Any) -> Train:
     """``make_train`` of a named system with settings."""
     page = agents.SYSTEMS[system]
-    world = page.wrap(envs.make(env, **env_options))
-    return make_train(world, page.make(world, page.config(**settings)), steps)
+    config = page.config(**settings)
+    world = page.wrap(envs.make(env, **env_options), config)
+    return make_train(world, page.make(world, config), steps)
 
 
 def episode_returns(train: Train, chunk: Callable, seed: int) -> dict[str, list]:
@@ -80,6 +88,105 @@ def episode_returns(train: Train, chunk: Callable, seed: int) -> dict[str, list]
 def compiled_chunk(train: Train) -> Callable:
     """``train.chunk`` jitted once for all seeds of a cell row."""
     return jax.jit(train.chunk, static_argnums=(3, 4), donate_argnums=1)
+
+
+def gather(key: jax.Array, env: Env, steps: int, act: Callable | None = None, num_envs: int = 1) -> data.Replay:
+    """``steps`` real rows under ``act(key, obs) -> action``, uniform actions by default. Pure: jit and vmap it."""
+
+    def choose(key: jax.Array, ring: data.Replay, carry: tuple, obs: Any, is_first: jax.Array, explore: bool) -> tuple:
+        del ring, is_first, explore
+        return (random_action(key, env) if act is None else act(key, obs)), carry, {}
+
+    watcher = Agent(
+        lambda key, num_envs: data.empty(env.spec, -(-steps // num_envs), num_envs), lambda ring: (), choose, data.add
+    )
+    return make_train(env, watcher, steps, num_envs)(key)[0].agent
+
+
+def random_action(key: jax.Array, env: Env) -> jax.Array:
+    """One uniform action."""
+    return random_actions(key, env.spec, 1)[0]
+
+
+def fitted(key: jax.Array, model: Model, replay: data.Replay, **options: Any) -> Params:
+    """A model's parameters after one fit to ``replay``; ``options`` of the trainer that it needs. Pure: jit it."""
+    key_init, key_fit = jax.random.split(key)
+    params, trainer = model.init(key_init), trainer_for(model, **options)
+    return trainer.fit(key_fit, params, trainer.init(params), replay)[0]
+
+
+def row(setting: str, arm: str, values: Any, metric: str, statistic: Callable = np.mean, **more: Any) -> dict[str, Any]:
+    """One line of a result: an arm in a setting, a number a seed, their statistic and its interval."""
+    values = np.asarray(values, np.float64)
+    low, high = stats.bootstrap(values, statistic)
+    rounded = lambda x: float(f"{x:.5g}")  # noqa: E731
+    return {
+        "setting": setting,
+        "arm": arm,
+        "metric": metric,
+        "seeds": len(values),
+        "values": [rounded(v) for v in values],
+        statistic.__name__: rounded(statistic(values)),
+        "interval": [rounded(low), rounded(high)],
+        **more,
+    }
+
+
+class Compare(NamedTuple):
+    """``better`` should beat ``worse`` in ``setting``; with ``expected`` False, the control where it should not.
+
+    ``margin``: the difference that counts, in the metric's units; ``paired``: the same seeds saw the same data.
+    """
+
+    setting: str
+    better: str
+    worse: str
+    expected: bool = True
+    lower_is_better: bool = True
+    paired: bool = True
+    margin: float = 0.0
+
+
+def judge(rows: list[dict[str, Any]], comparisons: list[Compare]) -> dict[str, Any]:
+    """The verdict: each expected difference's 95 % interval excludes 0 on the right side, each control's does not."""
+    table = {(r["setting"], r["arm"]): np.asarray(r["values"]) for r in rows}
+    holds, why = True, []
+    for c in comparisons:
+        a, b = table[c.setting, c.better], table[c.setting, c.worse]
+        sign = -1.0 if c.lower_is_better else 1.0
+        if c.paired:
+            gain, (low, high) = float(np.mean(sign * (a - b))), stats.bootstrap(sign * (a - b))
+        else:
+            gain, low, high = stats.difference(sign * a, sign * b)
+        seen = low > c.margin
+        holds &= seen == c.expected
+        kind = "" if c.expected else "control, should not: "
+        why.append(
+            f"{c.setting}: {kind}{c.better} beats {c.worse} by {gain:.4g} [{low:.4g}, {high:.4g}]: "
+            f"{'yes' if seen else 'no'}"
+        )
+    return {"holds": bool(holds), "why": "; ".join(why)}
+
+
+def bars(rows: list[dict[str, Any]], path: str, ylabel: str, log: bool = False) -> None:
+    """A panel a setting: every seed as a dot, the statistic and its interval as a bar, an arm a place."""
+    settings = list(dict.fromkeys(r["setting"] for r in rows))
+    fig, axes = plt.subplots(
+        1, len(settings), figsize=(1.2 + 3.0 * len(settings), 3.4), squeeze=False, constrained_layout=True
+    )
+    for axis, setting in zip(axes[0], settings, strict=True):
+        here = [r for r in rows if r["setting"] == setting]
+        for i, r in enumerate(here):
+            middle = r.get("mean", r.get("median"))
+            axis.plot([i] * len(r["values"]), r["values"], "o", color="C7", ms=3, alpha=0.6)
+            low, high = r["interval"]
+            axis.errorbar(i, middle, [[max(middle - low, 0)], [max(high - middle, 0)]], fmt="s", color="C0", capsize=4)
+        axis.set_xticks(range(len(here)), [r["arm"] for r in here], rotation=30, ha="right", fontsize=8)
+        axis.set(title=setting, ylabel=ylabel)
+        if log:
+            axis.set_yscale("log")
+    fig.savefig(path, dpi=110)
+    plt.close(fig)
 
 
 def write(name: str, quick: bool, result: dict[str, Any]) -> Path:

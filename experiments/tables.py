@@ -1,11 +1,12 @@
-"""The results tables in the README, made from results/*.json. ``--check`` fails where they are stale."""
+"""The results tables in the README and docs/results.md, made from results/*.json. ``--check``: fail where stale."""
 
 import json
 import sys
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results"
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+README, DETAILS = ROOT / "README.md", ROOT / "docs" / "results.md"
 BEGIN, END = "<!-- results: made by experiments/tables.py -->", "<!-- end of results -->"
 
 
@@ -46,20 +47,62 @@ def pets_table(result: dict) -> list[str]:
     return lines
 
 
+def results() -> dict[str, dict]:
+    """Name -> result, of every finished experiment."""
+    paths = sorted(p for p in RESULTS.glob("*.json") if p.name.count(".") == 1)
+    return {path.stem: json.loads(path.read_text()) for path in paths}
+
+
+def claims_table(found: dict[str, dict]) -> list[str]:
+    """A line a claim."""
+    lines = ["| experiment | claim | computed verdict |", "|---|---|---|"]
+    for name, result in found.items():
+        verdict = "holds" if result["verdict"]["holds"] else "**does not hold**"
+        lines.append(f"| [`{name}`](docs/results.md#{name}) | {result['claim']} | {verdict} |")
+    return lines
+
+
 def section() -> str:
-    result = json.loads((RESULTS / "pets.json").read_text())
+    found = results()
+    result = found["pets"]
     lines = [BEGIN, "", f"{result['claim']} ({result['source']}). {result['setting']}.", "", *pets_table(result), ""]
-    lines += ["![PETS](experiments/results/pets.png)", "", "Run it: `python experiments/pets.py`.", "", END]
+    lines += ["![PETS](experiments/results/pets.png)", "", "Run it: `python experiments/pets.py`.", ""]
+    lines += ["The field's claims, each an experiment of its own (`python experiments/NAME.py`):", ""]
+    lines += [*claims_table(found), "", END]
+    return "\n".join(lines)
+
+
+def details() -> str:
+    """One section an experiment: claim, setting, every arm, the verdict's numbers, the figure."""
+    lines = ["# Results", "", "Made by `experiments/tables.py` from `experiments/results/*.json`.", ""]
+    for name, result in results().items():
+        lines += [f"## {name}", "", f"Claim: {result['claim']}. Source: {result['source']}.", ""]
+        lines += [f"Setting: {result['setting']}.", ""]
+        rows = [row for row in result["rows"] if "arm" in row]
+        if rows:
+            lines += ["| setting | arm | metric | value [95 % interval] | seeds |", "|---|---|---|---|---|"]
+        for row in rows:
+            value = row.get("mean", row.get("median"))
+            low, high = row["interval"]
+            lines.append(
+                f"| {row['setting']} | {row['arm']} | {row['metric']} | {value:.4g} [{low:.4g}, {high:.4g}] "
+                f"| {row['seeds']} |"
+            )
+        verdict = "holds" if result["verdict"]["holds"] else "does not hold"
+        lines += [""] * bool(rows) + [f"Verdict, computed: {verdict}.", ""]
+        lines += [f"- {why}" for why in result["verdict"]["why"].split("; ")]
+        lines += ["", f"![{name}](../experiments/results/{name}.png)", ""]
     return "\n".join(lines)
 
 
 def main() -> int:
     text = README.read_text()
     before, after = text.split(BEGIN)[0], text.split(END)[1]
-    fresh = before + section() + after
+    wanted = {README: before + section() + after, DETAILS: details()}
     if "--check" in sys.argv[1:]:
-        return int(fresh != text)
-    README.write_text(fresh)
+        return int(any(not path.exists() or path.read_text() != fresh for path, fresh in wanted.items()))
+    for path, fresh in wanted.items():
+        path.write_text(fresh)
     return 0
 
 
