@@ -233,6 +233,8 @@ class Model(NamedTuple):
       members: number of ensemble members; 0 when the model is not an ensemble (weights have no such axis).
       member: the model of one member where ``members > 0``.
       no_gradient: why planners cannot differentiate ``step`` by the action, ``""`` where they can.
+      own_belief: whether only the weights that made a belief can read it (a learned memory); such models are no members
+        of an ensemble, which has one belief for all.
     """
 
     init: Callable
@@ -251,6 +253,7 @@ class Model(NamedTuple):
     member: "Model | None" = None
     expect: Callable | None = None
     no_gradient: str = ""
+    own_belief: bool = False
 
 
 class Prediction(NamedTuple):

@@ -181,3 +181,9 @@ def test_numbered_beliefs_cannot_be_averaged():
     assert models.ensemble(table, 2).members == 2
     with pytest.raises(ValueError, match=r'propagation="mean" averages beliefs.*int32'):
         models.ensemble(table, 2, propagation="mean")
+
+
+@pytest.mark.parametrize("memory", ["recurrent", "rssm"])
+def test_memories_that_only_their_own_weights_read_are_no_members(memory):
+    with pytest.raises(ValueError, match=r"memory that only its own weights understand; put models\.history"):
+        models.ensemble(getattr(models, memory)(CONTINUOUS), 2)

@@ -51,8 +51,8 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
       propagation: ``"ts1"``, ``"tsinf"`` or ``"mean"``.
 
     Raises:
-      ValueError: ``n`` below 1, ``elites`` outside ``[1, n]``, an unknown propagation, an ensemble of ensembles, or
-        ``"mean"`` of beliefs that are not real numbers (a table's).
+      ValueError: ``n`` below 1, ``elites`` outside ``[1, n]``, an unknown propagation, an ensemble of ensembles
+        or of models with a learned memory, or ``"mean"`` of beliefs that are not real numbers (a table's).
 
     Source: Chua et al. 2018, PETS, section 5.1; Janner et al. 2019, MBPO (elites).
     """
@@ -61,6 +61,11 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
     checks.choice("propagation", propagation, ("ts1", "tsinf", "mean"))
     if model.members:
         raise ValueError(f"model must be a single model, got an ensemble of {model.members} members")
+    if model.own_belief:
+        raise ValueError(
+            "model must have beliefs that every member can read, got one with a memory that only its own weights "
+            "understand; put models.history into an ensemble instead"
+        )
     if propagation == "mean":
         _refuse_labels(model)
 

@@ -54,8 +54,8 @@ def recurrent(
     its gradient through time as long as the window; the last row of an episode trains its step as any other. A window
     that begins inside an episode begins with an empty memory, as if the agent had just woken up there.
 
-    The members of an ensemble have memories of their own that do not understand each other's, while an ensemble's
-    belief is member 0's: put ``history`` into an ensemble instead.
+    Memories of different weights do not understand each other, while an ensemble has one belief for all its members,
+    so it refuses this model: put ``history`` into an ensemble instead.
 
     Args:
       spec: the environment's; vector observations, any actions.
@@ -175,7 +175,7 @@ def recurrent(
     return Model(
         init=init, initial=initial, encode=encode, step=step, step_many=step_many, features=_features,
         decode=lambda params, belief: belief.obs, loss=loss, set_stats=frame.fit_stats, predict=predict, expect=expect,
-        data_kind=DataKind.SEQUENCES,
+        data_kind=DataKind.SEQUENCES, own_belief=True,
     )  # fmt: skip
 
 

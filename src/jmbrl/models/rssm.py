@@ -168,6 +168,7 @@ def rssm(
         decode=_decode,
         loss=loss,
         set_stats=set_stats,
+        own_belief=True,
         data_kind=DataKind.SEQUENCES,
     )
 
