@@ -9,13 +9,15 @@ import optax
 
 from jmbrl import checks, envs, models, planners, rollout
 from jmbrl.agents.mpc import mpc
-from jmbrl.agents.system import System
+from jmbrl.agents.system import System, stacked
 from jmbrl.types import Agent, Env, Model, Planner, Spec
 
 
-def history(spec: Spec, frames: int = 3, **options: Any) -> Model:
+def history(
+    spec: Spec, frames: int = 3, *, reward: Callable | None = None, termination: Callable | None = None, **options: Any
+) -> Model:
     """A Gaussian network on the last ``frames`` observations."""
-    return models.history(models.gaussian_mlp, spec, frames, **options)
+    return models.history(models.gaussian_mlp, spec, frames, reward=reward, termination=termination, **options)
 
 
 MODELS: dict[str, Callable] = {
@@ -30,14 +32,7 @@ MODELS: dict[str, Callable] = {
     "recurrent": models.recurrent,
     "rssm": models.rssm,
 }
-PLANNERS: dict[str, Callable] = {
-    "random_shooting": planners.random_shooting,
-    "cem": planners.cem,
-    "icem": planners.icem,
-    "mppi": planners.mppi,
-    "gradient": planners.gradient,
-    "ilqr": planners.ilqr,
-}
+PLANNERS: dict[str, Callable] = {name: getattr(planners, name) for name in planners.__all__}
 RISKS = ("mean", "worst", "mean_minus_spread")
 
 
@@ -80,12 +75,9 @@ class MPCConfig:
 def mpc_by_name(env: Env, config: MPCConfig = MPCConfig()) -> Agent:
     """Model-predictive control with the model and the planner that ``config`` names."""
     model = make_model(env, config)
-    learns = model.loss is not None or model.fit is not None
     trainer = None
-    if learns:
-        options = dict(config.trainer_options)
-        if model.fit is None:
-            options["optimizer"] = optax.adam(config.learning_rate)
+    if model.loss is not None or model.fit is not None:
+        options = {"optimizer": optax.adam(config.learning_rate), **config.trainer_options}
         trainer = models.trainer_for(model, **options)
     return mpc(
         env.spec,
@@ -110,12 +102,11 @@ def make_model(env: Env, config: MPCConfig) -> Model:
         return models.simulator(env)
     factory = MODELS[name]
     reward = None if config.learn_reward else env.reward_fn
-    options = dict(config.model_options)
-    takes = inspect.signature(models.history if factory is history else factory).parameters
+    takes = inspect.signature(factory).parameters
     # Latent models learn their reward and end; a given one then replaces what they imagine.
     given = {"reward": reward, "termination": env.termination_fn}
     inside = {key: fn for key, fn in given.items() if key in takes}
-    model = factory(env.spec, **{**inside, **options})
+    model = factory(env.spec, **{**inside, **config.model_options})
     if "reward" not in takes and reward is not None:
         model = models.with_reward(model, reward)
     if "termination" not in takes and env.termination_fn is not None:
@@ -137,7 +128,7 @@ def reduction(config: MPCConfig) -> Callable:
 
 
 def _seen(env: Env, config: MPCConfig) -> Env:
-    env = env if config.frames == 1 else envs.frame_stack(env, config.frames)
+    env = stacked(env, config)
     return envs.with_state(env) if config.model == "simulator" else env
 
 

@@ -6,7 +6,7 @@ import optax
 
 from jmbrl import checks, envs, models, planners
 from jmbrl.agents.mpc import mpc
-from jmbrl.agents.system import System
+from jmbrl.agents.system import System, stacked
 from jmbrl.types import Agent, Env, Planner, Spec
 
 
@@ -98,16 +98,12 @@ def true_model(env: Env, config: PETSConfig = PETSConfig()) -> Agent:
     )
 
 
-def _stacked(env: Env, config: PETSConfig) -> Env:
-    return env if config.frames == 1 else envs.frame_stack(env, config.frames)
-
-
 def _with_state(env: Env, config: PETSConfig) -> Env:
     del config
     return envs.with_state(env)
 
 
 SYSTEMS = (
-    System("pets", PETSConfig, pets, "probabilistic ensemble + CEM, trajectory sampling (Chua et al. 2018)", _stacked),
+    System("pets", PETSConfig, pets, "probabilistic ensemble + CEM, trajectory sampling (Chua et al. 2018)", stacked),
     System("gt_cem", PETSConfig, true_model, "PETS' planner through the true simulator: the upper bound", _with_state),
 )

@@ -3,12 +3,18 @@
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jmbrl import envs
 from jmbrl.types import Env
 
 
 def as_is(env: Env, config: Any) -> Env:
     del config
     return env
+
+
+def stacked(env: Env, config: Any) -> Env:
+    """The last ``config.frames`` observations as one."""
+    return env if config.frames == 1 else envs.frame_stack(env, config.frames)
 
 
 class System(NamedTuple):
