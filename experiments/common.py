@@ -85,6 +85,15 @@ def episode_returns(train: Train, chunk: Callable, seed: int) -> dict[str, list]
     return {"returns": [round(x, 3) for x in returns], "lengths": lengths}
 
 
+def curves(cells: Cells, name: str, settings: dict[str, Any], train: Train, seeds: int) -> list[list[float]]:
+    """The episodes' returns of each seed, as finished cells ``name/seed``; the run is compiled once."""
+    chunk = compiled_chunk(train)
+    return [
+        cells.get(f"{name}/{seed}", settings, lambda seed=seed: episode_returns(train, chunk, seed))["returns"]
+        for seed in range(seeds)
+    ]
+
+
 def compiled_chunk(train: Train) -> Callable:
     """``train.chunk`` jitted once for all seeds of a cell row."""
     return jax.jit(train.chunk, static_argnums=(3, 4), donate_argnums=1)

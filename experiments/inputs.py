@@ -44,11 +44,7 @@ def main() -> None:
     for (env, arm), settings in ARMS.items():
         settings = {**settings, **PLANNER, "horizon": 20}
         train = common.make_run("mpc", env, settings, steps)
-        chunk = common.compiled_chunk(train)
-        curves = []
-        for seed in range(seeds):
-            run = lambda train=train, chunk=chunk, seed=seed: common.episode_returns(train, chunk, seed)  # noqa: E731
-            curves.append(cells.get(f"{env}/{arm}/{seed}", {**settings, "steps": steps}, run)["returns"])
+        curves = common.curves(cells, f"{env}/{arm}", {**settings, "steps": steps}, train, seeds)
         values = [float(np.mean(curve[-3:])) for curve in curves]
         rows.append(common.row(env, arm, values, "mean of the last three episodes", returns=curves, options=settings))
         jax.clear_caches()

@@ -57,13 +57,8 @@ def main() -> None:
     rows = []
     for setting in SETTINGS:
         for arm in ARMS:
-            train = train_of(setting, arm, steps)
-            chunk = common.compiled_chunk(train)
-            curves = []
-            for seed in range(seeds):
-                wanted = {**SMALL, **ARMS[arm], "noise": SETTINGS[setting], "steps": steps}
-                run = lambda train=train, chunk=chunk, seed=seed: common.episode_returns(train, chunk, seed)  # noqa: E731
-                curves.append(cells.get(f"{setting}/{arm}/{seed}", wanted, run)["returns"])
+            wanted = {**SMALL, **ARMS[arm], "noise": SETTINGS[setting], "steps": steps}
+            curves = common.curves(cells, f"{setting}/{arm}", wanted, train_of(setting, arm, steps), seeds)
             values = [float(np.mean(curve[-3:])) for curve in curves]
             rows.append(common.row(setting, arm, values, "mean of the last three episodes", returns=curves))
             jax.clear_caches()
