@@ -205,3 +205,47 @@ def write(name: str, quick: bool, result: dict[str, Any]) -> Path:
     print(json.dumps(result["verdict"], indent=1))
     print(path.relative_to(RESULTS.parent.parent))
     return path
+
+
+def lanes(
+    train: Train, count: int, steps: int, first: int = 0, enough: Callable = lambda history: True
+) -> tuple[Any, dict]:
+    """``count`` seeds from ``first`` on, side by side, for chunks of ``steps`` until ``enough(history)``.
+
+    Returns:
+      The runs (leading axis: seeds) and the history so far, ``[seeds, steps, ...]`` each.
+    """
+    keys = jax.vmap(jax.random.key)(np.arange(first, first + count))
+    runs, parts, done = jax.jit(jax.vmap(train.init))(keys), [], 0
+    chunk = jax.jit(jax.vmap(lambda key, run, at: train.chunk(key, run, at, steps), in_axes=(0, 0, None)))
+    while True:
+        runs, metrics = chunk(keys, runs, np.int32(done))
+        parts.append(jax.device_get(metrics))
+        done += steps
+        history = {name: np.concatenate([part[name] for part in parts], axis=1) for name in parts[0]}
+        if enough(history):
+            return runs, history
+
+
+def like_the_sheet(name: str, values: Any, reference: float, runs: int, decimals: int = 1) -> tuple[bool, str]:
+    """Whether a published mean of ``runs`` runs lies within three standard errors of ours, the spread taken from ours.
+
+    Returns:
+      The answer, and a sentence with the numbers.
+    """
+    values = np.asarray(values, np.float64)
+    error = 3 * np.std(values, ddof=1) * np.sqrt(1 / runs + 1 / len(values)) + 0.5 * 10.0**-decimals
+    fits = abs(np.mean(values) - reference) <= error
+    return bool(
+        fits
+    ), f"{name}: {np.mean(values):.4g}, published {reference:.4g} +- {error:.2g}: {'yes' if fits else 'no'}"
+
+
+def together(*verdicts: dict[str, Any]) -> dict[str, Any]:
+    """One verdict that holds where all of them do."""
+    return {"holds": all(v["holds"] for v in verdicts), "why": "; ".join(v["why"] for v in verdicts)}
+
+
+def agreement(checks: list[tuple[bool, str]]) -> dict[str, Any]:
+    """A verdict from the answers of ``like_the_sheet``."""
+    return {"holds": all(fits for fits, _ in checks), "why": "; ".join(text for _, text in checks)}

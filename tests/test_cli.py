@@ -108,6 +108,25 @@ def test_render_writes_a_gif_and_a_sheet(tmp_path, capsys):
         assert np.asarray(film.convert("L")).std() > 1
     with Image.open(tmp_path / "run" / "render" / "sheet.png") as sheet:
         assert np.asarray(sheet.convert("L")).std() > 1
+    assert not (tmp_path / "run" / "render" / "values.png").exists()  # it has no table
+
+
+def test_render_draws_the_tables_of_a_system_that_has_some(tmp_path, capsys):
+    run = tmp_path / "run"
+    maze = ["--env", "maze", "--env-set", "layout=('S.G',)", "--steps", "60"]
+    assert main(["train", "dyna_q", *maze, "--out", str(run), "--quiet"]) == 0
+    assert main(["render", str(run), "--max-steps", "3"]) == 0
+    names = ["episode.gif", "sheet.png", "values.png", "planning.gif"]
+    assert capsys.readouterr().err.split() == [str(run / "render" / name) for name in names]
+    with Image.open(run / "render" / "planning.gif") as film:
+        assert film.n_frames > 2
+        frames = []
+        for place in (0, film.n_frames - 1):
+            film.seek(place)
+            frames.append(np.asarray(film.convert("RGB"), int))
+    assert np.abs(frames[1] - frames[0]).max() > 100
+    with Image.open(run / "render" / "values.png") as picture:
+        assert np.asarray(picture.convert("L")).std() > 1
 
 
 TOY = ["train", "toy", "--env", "toy_line", "--steps"]

@@ -107,6 +107,22 @@ class Transition(NamedTuple):
     truncated: Array
 
 
+class Cells(NamedTuple):
+    """A numbering of finitely many observations (or actions), for tables.
+
+    Attributes:
+      count: how many.
+      index: ``(obs) -> int32`` in ``[0, count)``.
+      centre: ``(int) -> obs`` in float32: an observation that has this number.
+      shape: how the numbers lie in a grid, the last axis counting fastest; ``()`` where they do not. For figures.
+    """
+
+    count: int
+    index: Callable
+    centre: Callable
+    shape: tuple[int, ...] = ()
+
+
 class Env(NamedTuple):
     """An environment that never resets itself: the interaction loop does.
 
@@ -121,6 +137,8 @@ class Env(NamedTuple):
       render: ``(obs) -> uint8[H, W, 3]`` NumPy image of an observation, or None.
       close: frees host resources; does nothing for JAX environments.
       no_gradient: why derivatives of ``step`` by the action mean nothing (thresholded actions), ``""`` where they do.
+      cells: how its observations are numbered where there are finitely many (a maze, a Gymnasium ``Discrete`` space) or
+        where ``envs.discretise`` says so; None where tables cannot be used.
     """
 
     spec: Spec
@@ -132,6 +150,7 @@ class Env(NamedTuple):
     render: Callable | None = None
     close: Callable = lambda: None
     no_gradient: str = ""
+    cells: Cells | None = None
 
 
 class VectorEnv(NamedTuple):
@@ -175,6 +194,22 @@ class Outcome(NamedTuple):
     discount: Array
     cost: Array
     clipped: Array
+
+
+class Successors(NamedTuple):
+    """What may follow a pair ``(s, a)`` of a table: ``K`` outcomes, ``[K]`` each.
+
+    Attributes:
+      chance: probabilities, summing to 1.
+      state: ``int32``, where each leads.
+      reward: what it pays.
+      discount: continuation, 0 where the episode ends.
+    """
+
+    chance: Array
+    state: Array
+    reward: Array
+    discount: Array
 
 
 class Trajectory(NamedTuple):
@@ -233,6 +268,8 @@ class Model(NamedTuple):
       members: number of ensemble members; 0 when the model is not an ensemble (weights have no such axis).
       member: the model of one member where ``members > 0``.
       no_gradient: why planners cannot differentiate ``step`` by the action, ``""`` where they can.
+      observe: ``(params, rows: Transition[N], valid: bool[N]) -> params`` for models that learn each row as it arrives,
+        in their order; None for models that are only fitted.
       own_belief: whether only the weights that made a belief can read it (a learned memory); such models are no members
         of an ensemble, which has one belief for all.
     """
@@ -254,6 +291,7 @@ class Model(NamedTuple):
     expect: Callable | None = None
     no_gradient: str = ""
     own_belief: bool = False
+    observe: Callable | None = None
 
 
 class Prediction(NamedTuple):

@@ -32,6 +32,8 @@ TINY = {
         "rollouts": 16, "retain": 1, "policy_hidden": (8,), "batch_size": 8, "updates": 1, "fit_every": 20,
         "capacity": 64,
     },
+    "dyna_q": {"low": -2.0, "high": 2.0, "bins": 5, "action_bins": 2, "planning_steps": 3},
+    "prioritized_sweeping": {"low": -2.0, "high": 2.0, "bins": 5, "action_bins": 2, "outcomes": 2, "predecessors": 4},
 }  # fmt: skip
 STEPS = 60
 KEY = jax.random.key(5)
@@ -110,7 +112,7 @@ def test_broken_observations_are_dropped_and_never_learned_from(name):
     assert all(np.isfinite(x).all() for x in weights)
 
 
-@pytest.mark.parametrize("name", ["pets"])
+@pytest.mark.parametrize("name", ["pets", "dyna_q", "prioritized_sweeping"])
 def test_several_environments_and_several_seeds(name):
     train = build(name, num_envs=2)
     keys = jax.random.split(KEY, 2)

@@ -8,7 +8,8 @@ import pytest
 from models.worlds import CONTINUOUS, DISCRETE, batch, line_env, linear_replay, reward, termination
 
 from jmbrl import data, envs, models
-from jmbrl.types import DataKind, Discrete, Outcome, Prediction, Spec, Transition
+from jmbrl.cells import grid
+from jmbrl.types import Cells, DataKind, Discrete, Outcome, Prediction, Spec, Transition
 
 KEY = jax.random.key(0)
 NETS = {"deterministic": models.deterministic_mlp, "gaussian": models.gaussian_mlp}
@@ -35,8 +36,13 @@ def _models():
     yield from _solved()
 
 
+def _numbers(spec: Spec) -> Cells:
+    return grid(spec.obs_shape[0], -2.0, 2.0, 2)
+
+
 def _solved():
     yield "tabular", CONTINUOUS, models.tabular(CONTINUOUS, low=-2.0, high=2.0, bins=2, action_bins=2)
+    yield "transition_table", DISCRETE, models.transition_table(DISCRETE, _numbers(DISCRETE), outcomes=2)
     yield "linear", CONTINUOUS, models.linear(CONTINUOUS, reward=reward, angles=(0,), exogenous=(1,))
     yield "gmm", DISCRETE, models.gmm(DISCRETE, components=2, iterations=3, termination=termination)
     yield "gp", CONTINUOUS, models.gp(CONTINUOUS, points=10, steps=2)

@@ -7,10 +7,12 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from jmbrl import envs
+from jmbrl import cells, envs
+from jmbrl.envs.check_cells import cells_problems
 from jmbrl.envs.vector import vector_factory
 from jmbrl.types import Continuous, Env, Spec, TimeStep
 
+QUARTERS = cells.grid(2, -1.0, 1.0, 2)
 SPEC = Spec("toy", (2,), Continuous((-1.0,), (1.0,)), 20)
 
 
@@ -93,6 +95,35 @@ def test_stage_two_finds_environments_that_reset_themselves():
 def test_stage_two_runs_and_compares(env, message):
     report = envs.check_env(env(), steps=1)
     assert any(message in problem for problem in report.problems), str(report)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, None),
+        ({"shape": ()}, None),
+        ({"shape": (3, 2)}, "cells.shape (3, 2) has 6 places for 4"),
+        ({"count": 3, "shape": ()}, "cells.index must be in [0, 3), got 3 at step 1 (2 such numbers)"),
+        ({"count": 0}, "cells.count must be a positive integer, got 0"),
+        ({"index": lambda obs: jnp.sum(obs)}, "cells.index of an observation must be int32[], got float32[]"),
+        ({"index": lambda obs: obs.astype(int)}, "cells.index of an observation must be int32[], got int32[2]"),
+        ({"index": lambda obs: obs[7][3]}, "cells raised"),
+        ({"index": lambda obs: QUARTERS.index(-obs)}, "cells.index(cells.centre(0)) is 3 (4 of 4 are wrong)"),
+        ({"centre": lambda i: jnp.zeros(3)}, "cells.centre of a number must be float32[2], got float32[3]"),
+    ],
+)
+def test_the_numbering_is_looked_at(changes, message):
+    seen = jnp.asarray([[-0.5, -0.5], [0.5, 0.5], [0.1, 7.0]])
+    problems = cells_problems(build(cells=QUARTERS._replace(**changes)), [seen, seen])
+    assert len(problems) == (message is not None), problems
+    assert message is None or message in problems[0], problems
+
+
+def test_check_env_looks_at_the_numbering():
+    report = envs.check_env(build(cells=QUARTERS), steps=1)
+    assert report.ok, str(report)
+    report = envs.check_env(build(cells=QUARTERS._replace(index=lambda obs: QUARTERS.index(obs) + 4)), steps=1)
+    assert ["cells.index must be in [0, 4), got" in p for p in report.problems] == [True], str(report)
 
 
 def test_strict_raises_the_report():

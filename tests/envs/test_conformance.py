@@ -12,6 +12,11 @@ LIMIT = 25
 MADE = {
     "cartpole_swingup": lambda: envs.make("cartpole_swingup", max_steps=LIMIT),
     "pendulum_masked": lambda: envs.make("pendulum_masked", max_steps=LIMIT),
+    "maze": lambda: envs.make("maze", max_steps=LIMIT),
+    "blocking maze": lambda: envs.make("blocking_maze", change_at=2 * LIMIT, max_steps=LIMIT),
+    "shortcut maze": lambda: envs.make("shortcut_maze", change_at=2 * LIMIT, max_steps=LIMIT),
+    "windy gridworld": lambda: envs.make("windy_gridworld", kings=True, stochastic=True, max_steps=LIMIT),
+    "rod": lambda: envs.make("rod", max_steps=LIMIT),
     "gymnax continuous": lambda: envs.make("gymnax:Pendulum-v1", max_steps=LIMIT),
     "gymnax discrete": lambda: envs.make("gymnax:CartPole-v1", max_steps=LIMIT),
     "gymnax grid": lambda: envs.make("gymnax:Catch-bsuite", max_steps=8),

@@ -12,6 +12,7 @@ from jmbrl.envs import spaces
 from jmbrl.envs.host import LIVE_SETS
 
 KEY = jax.random.key(5)
+TAXI = max(name for name in gymnasium.registry if name.startswith("Taxi-"))  # v3 or v4, by Gymnasium's version
 
 
 class Counter:
@@ -83,6 +84,93 @@ def test_steps_beside_gymnasium_from_the_same_seed(name):
     assert terminated or truncated
     theirs.close()
     env.close()
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "number"),
+    [
+        ("FrozenLake-v1", (4, 4), int),
+        ("CliffWalking-v1", (4, 12), int),
+        (TAXI, (), int),
+        ("Blackjack-v1", (32, 11, 2), lambda hand: (hand[0] * 11 + hand[1]) * 2 + hand[2]),
+    ],
+)
+def test_numbers_are_gymnasiums_own_observations(name, shape, number):
+    limit, met = 12, []
+    env = envs.make(f"gymnasium:{name}", max_steps=limit)
+    index = jax.jit(env.cells.index)
+    theirs = gymnasium.make(name, max_episode_steps=limit)
+    for seed in range(3):
+        key = jax.random.key(seed)
+        state, obs = env.reset(key)
+        raw, _ = theirs.reset(seed=int(jax.random.bits(key, (1,), jnp.uint32)[0]))
+        for i in range(limit + 1):
+            assert int(index(obs)) == number(raw)
+            met.append(number(raw))
+            action = spaces.sample(jax.random.fold_in(key, i), env.spec.action)
+            state, timestep = env.step(key, state, action)
+            raw, reward, terminated, truncated, _ = theirs.step(int(action))
+            obs = timestep.obs
+            assert (float(timestep.reward), bool(timestep.terminated)) == (reward, terminated)
+            if terminated or truncated:
+                assert int(index(obs)) == number(raw), "the last observation is the true one"
+                break
+    assert len(set(met)) > 2
+    assert env.cells.shape == shape
+    assert env.cells.count == (16 if name == "FrozenLake-v1" else {"C": 48, "T": 500, "B": 704}[name[0]])
+    every = jnp.arange(env.cells.count)
+    np.testing.assert_array_equal(jax.jit(jax.vmap(lambda i: env.cells.index(env.cells.centre(i))))(every), every)
+    theirs.close()
+    env.close()
+
+
+def test_worlds_without_a_time_limit_need_one():
+    for name in ("CliffWalking-v1", "Blackjack-v1"):
+        with pytest.raises(ValueError, match=f"max_steps must be given for gymnasium:{name}"):
+            envs.make(f"gymnasium:{name}")
+
+
+@pytest.mark.parametrize(
+    ("space", "obs", "count", "number"),
+    [
+        (gym_spaces.Discrete(5, start=3), 4, 5, 1),
+        (gym_spaces.MultiDiscrete([2, 3], start=[0, 1]), np.array([1, 3]), 6, 5),
+        (gym_spaces.Dict(a=gym_spaces.Discrete(4), b=gym_spaces.Discrete(2)), {"b": 0, "a": 3}, 8, 6),
+        (gym_spaces.Tuple([gym_spaces.Discrete(2), gym_spaces.MultiDiscrete([3, 5])]), (1, np.array([0, 4])), 30, 19),
+    ],
+)
+def test_discrete_parts_are_numbered_together(space, obs, count, number):
+    env = envs.from_gymnasium(Counter(obs_space=space, obs=obs), max_steps=5)
+    seen = env.reset(KEY)[1]
+    assert (env.cells.count, int(env.cells.index(seen))) == (count, number)
+    np.testing.assert_array_equal(env.cells.centre(jnp.int32(number)), seen)
+
+
+@pytest.mark.parametrize(
+    "space",
+    [
+        gym_spaces.Box(0, 1, (2,)),
+        gym_spaces.Tuple([gym_spaces.Discrete(2), gym_spaces.Box(0, 1, (1,))]),
+        gym_spaces.MultiDiscrete([4096, 4097]),
+    ],
+)
+def test_what_is_not_discrete_or_too_much_has_no_numbers(space):
+    assert envs.from_gymnasium(Counter(obs_space=space), max_steps=5).cells is None
+
+
+def test_a_grid_is_believed_only_where_it_fits():
+    robot = Counter(obs_space=gym_spaces.Discrete(6), obs=0)
+    for wrong in ((2, 2), 6, "six", np.zeros((2, 3))):
+        robot.shape = wrong
+        assert envs.from_gymnasium(robot, max_steps=5).cells.shape == ()
+    robot.shape = np.array([2, 3])
+    assert envs.from_gymnasium(robot, max_steps=5).cells.shape == (2, 3)
+
+
+def test_an_observation_outside_its_space_is_refused():
+    env = envs.from_gymnasium(Counter(obs_space=gym_spaces.Discrete(4), obs=4), max_steps=5)
+    with pytest.raises(Exception, match=r"observation of Counter must be in .* got 4"):
+        jax.block_until_ready(env.reset(KEY))
 
 
 def test_a_compiled_run_keeps_last_observations_and_counts_episodes():

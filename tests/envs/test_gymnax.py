@@ -78,5 +78,17 @@ def test_a_scan_over_steps_compiles_once():
     assert not any(leaf.weak_type for leaf in jax.tree.leaves((state, timestep)))
 
 
+def test_frozen_lake_is_numbered_row_by_row():
+    env = envs.make("gymnax:FrozenLake-misc")
+    key = jax.random.key(0)
+    assert (env.cells.count, env.cells.shape) == (16, (4, 4))
+    state, obs = env.reset(key)
+    assert int(env.cells.index(obs)) == 0
+    state = state._replace(inner=state.inner.replace(position=jnp.int32(9)))
+    after, seen = env.step(key, state, jnp.int32(1))
+    assert int(env.cells.index(seen.obs)) == int(after.inner.position) != 9
+    assert envs.make("gymnax:CartPole-v1").cells is None
+
+
 def test_names_are_gymnaxs():
     assert sorted(NAMES) == sorted(gymnax.registered_envs)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from jmbrl import envs
-from jmbrl.types import Continuous
+from jmbrl.envs.wrappers import rename
+from jmbrl.types import Cells, Continuous
 
 KEY = jax.random.key(2)
 
@@ -84,6 +85,108 @@ def test_with_state_gives_what_a_simulator_needs():
     assert float(again.obs.obs[0]) == 2.0
     reward = env.reward_fn(again.obs, jnp.zeros(1), again.obs)
     assert float(reward) == 2.0
+
+
+def ageing():
+    """``[episode, t]``: every episode of two steps begins where the last one ended, one episode older."""
+
+    def observe(state):
+        return state.astype(jnp.float32)
+
+    def step(key, state, action):
+        state = state.at[1].add(1)
+        return state, observe(state), 0.0, False
+
+    def restart(key, state):
+        state = jnp.stack([state[0] + 1, 0])
+        return state, observe(state)
+
+    return envs.from_functions(
+        lambda key: (jnp.zeros(2, jnp.int32), jnp.zeros(2)), step, action=Continuous((-1.0,), (1.0,)), max_steps=2,
+        name="ageing", obs_shape=(2,), restart=restart,
+    )  # fmt: skip
+
+
+def test_a_world_that_changes_goes_on_changing_when_its_state_is_shown():
+    timestep, following = play(envs.with_state(ageing()), 5)
+    np.testing.assert_array_equal(timestep.obs.obs[:, 1], [[0, 1], [0, 2], [1, 1], [1, 2], [2, 1]])
+    np.testing.assert_array_equal(following.obs[:, 1], [[0, 1], [1, 0], [1, 1], [2, 0], [2, 1]])
+    for seen in (timestep.obs, following):
+        np.testing.assert_array_equal(seen.state.inner, seen.obs)
+
+
+def test_a_pool_of_starts_stays_behind_the_state():
+    def reset(key):
+        start = jax.random.uniform(key, (1,))
+        return start, start
+
+    def step(key, x, action):
+        return x + 1, x + 1, 0.0, False
+
+    pooled = envs.from_functions(
+        reset, step, action=Continuous((-1.0,), (1.0,)), max_steps=2, name="pooled", obs_shape=(1,), reset_pool=3,
+    )  # fmt: skip
+    env = envs.with_state(envs.frame_stack(pooled, 2))
+    timestep, following = play(env, 12)
+    starts = np.unique(np.asarray(following.obs)[1::2])
+    assert 1 < len(starts) <= 4, "two copies share 2 x 2 starts"
+    for seen in (timestep.obs, following):
+        np.testing.assert_array_equal(seen.state.inner.inner[..., 0], seen.obs[..., 1])
+    one = jax.tree.map(lambda x: x[2, 0], timestep.obs.state)
+    np.testing.assert_array_equal(env.step(KEY, one, jnp.zeros(1))[1].obs.obs, timestep.obs.obs[3, 0])
+
+
+def corridor(image=False):
+    """Three rooms in a row, one-hot; every step goes on by one. With ``image`` a ``uint8[1, 3, 1]`` of 0 and 255."""
+    shape = (1, 3, 1) if image else (3,)
+    dtype = "uint8" if image else "float32"
+
+    def observe(t):
+        return jnp.reshape((jnp.arange(3) == t) * (255 if image else 1), shape).astype(dtype)
+
+    def step(key, t, action):
+        t = jnp.minimum(t + 1, 2)
+        return t, observe(t), 0.0, False
+
+    made = envs.from_functions(
+        lambda key: (jnp.int32(0), observe(0)), step, action=Continuous((-1.0,), (1.0,)), max_steps=9,
+        name="corridor", obs_shape=shape, obs_dtype=dtype,
+    )  # fmt: skip
+
+    def index(obs):
+        return jnp.argmax(jnp.ravel(obs) == (255 if image else 1)).astype(jnp.int32)
+
+    return made._replace(cells=Cells(3, index, lambda i: observe(i).astype(jnp.float32)))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda: rename(corridor(), "hall"),
+        lambda: envs.noisy(corridor(), action=0.1),
+        lambda: envs.flatten_obs(corridor()),
+        lambda: envs.flatten_obs(corridor(image=True)),
+        lambda: envs.frame_stack(corridor(), 2),
+        lambda: envs.frame_stack(corridor(image=True), 2),
+        lambda: envs.with_state(corridor()),
+        lambda: envs.action_repeat(corridor(), 1),
+    ],
+)
+def test_numbers_go_on_behind_what_loses_nothing(wrap):
+    env = wrap()
+    timestep, _ = play(env, 3)
+    numbers = jax.jit(jax.vmap(jax.vmap(env.cells.index)))(timestep.obs)
+    np.testing.assert_array_equal(numbers, [[1, 1], [2, 2], [2, 2]])
+    for i in range(3):
+        assert env.cells.centre(jnp.int32(i)).shape == env.spec.obs_shape
+        assert int(env.cells.index(env.cells.centre(jnp.int32(i)))) == i
+
+
+def test_numbers_are_dropped_where_observations_lose_something():
+    assert envs.noisy(corridor(), obs=0.1).cells is None
+    assert envs.mask_obs(corridor(), keep=(0, 2)).cells is None
+    repeated = envs.action_repeat(corridor(), 2)
+    assert int(repeated.cells.index(play(repeated, 1)[0].obs[0, 0])) == 2
 
 
 def test_repeated_actions_add_up_and_stop_at_the_end():

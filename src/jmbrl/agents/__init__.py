@@ -1,34 +1,44 @@
 """The named systems, about a page each, composed from models, planners and learners."""
 
 from jmbrl.agents import dyna as _dyna
+from jmbrl.agents import dyna_q as _dyna_q
 from jmbrl.agents import latent_mpc as _latent_mpc
 from jmbrl.agents import mpc_by_name as _mpc
 from jmbrl.agents import pets as _pets
+from jmbrl.agents import prioritized_sweeping as _sweeping
 from jmbrl.agents import random as _random
 from jmbrl.agents.dyna import DynaConfig, dyna, imagined_trials
+from jmbrl.agents.dyna_q import DynaQConfig, DynaQState, dyna_q
 from jmbrl.agents.latent_mpc import LatentMPCConfig, latent_mpc
 from jmbrl.agents.mpc import mpc
 from jmbrl.agents.mpc_by_name import MPCConfig, mpc_by_name
 from jmbrl.agents.pets import PETSConfig, pets
 from jmbrl.agents.presets import PRESETS, default_preset
+from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, SweepingState, prioritized_sweeping
 from jmbrl.agents.system import System
 
-_PAGES = (_random, _mpc, _pets, _dyna, _latent_mpc)
+_PAGES = (_random, _mpc, _pets, _dyna, _dyna_q, _sweeping, _latent_mpc)
 SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system in page.SYSTEMS}
 
 __all__ = [
     "PRESETS",
     "SYSTEMS",
     "DynaConfig",
+    "DynaQConfig",
+    "DynaQState",
     "LatentMPCConfig",
     "MPCConfig",
     "PETSConfig",
+    "PrioritizedSweepingConfig",
+    "SweepingState",
     "System",
     "default_preset",
     "dyna",
+    "dyna_q",
     "imagined_trials",
     "latent_mpc",
     "mpc",
     "mpc_by_name",
     "pets",
+    "prioritized_sweeping",
 ]

@@ -26,6 +26,8 @@ class System(NamedTuple):
       make: ``(env, config) -> Agent``.
       summary: one line.
       wrap: ``(env, config) -> Env``, what the environment is wrapped in first (the true state for a simulator).
+      tables: ``(state, config) -> agents.tabular.Learned``, values and the learned table, for pictures; None where a
+        system has no tables.
     """
 
     name: str
@@ -33,3 +35,4 @@ class System(NamedTuple):
     make: Callable[[Env, Any], Any]
     summary: str
     wrap: Callable[[Env, Any], Env] = as_is
+    tables: Callable[[Any, Any], Any] | None = None

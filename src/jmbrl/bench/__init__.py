@@ -11,11 +11,14 @@ from jmbrl.bench.measure import matmul_rate, numpy_matmul_rate
 from jmbrl.bench.models import fit, planning
 from jmbrl.bench.problem import MODELS, PLANNERS, PRESETS, Preset
 from jmbrl.bench.seeds import seeds
+from jmbrl.bench.tabular import CASES, Case, tabular
 
 __all__ = [
+    "CASES",
     "MODELS",
     "PLANNERS",
     "PRESETS",
+    "Case",
     "Preset",
     "fit",
     "matmul_rate",
@@ -23,24 +26,26 @@ __all__ = [
     "planning",
     "run",
     "seeds",
+    "tabular",
 ]
 
 SWEEP_REPEATS = 5
-BENCHMARKS = {"planning": planning, "fit": fit, "seeds": seeds}
+BENCHMARKS = {"planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular}
 # Presets of several rows: which option of ``planning`` each row has another value of.
 SWEEPS = {"planners": ("planner", PLANNERS), "models": ("model", MODELS)}
 
 
 def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
-    """Rows of the benchmark ``name``: ``"planning"``, ``"fit"`` or ``"seeds"``.
+    """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"`` or ``"tabular"``.
 
     Args:
       name: which one.
       fresh: make each row in a process of its own, so that its ``peak_mb`` is its own, where there are several.
       options: ``preset`` (one name; all by default), ``repeats`` (timed calls, 10; 5 in a preset of several rows), and
-        any field of ``Preset``; for planning ``propagation`` (``"ts1"``), ``planner`` and ``model`` (names in
-        ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the former, ``models`` for the latter;
-        for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds those of ``bench.seeds``.
+        any field of ``Preset``, for tabular of ``Case``; for planning ``propagation`` (``"ts1"``), ``planner`` and
+        ``model`` (names in ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the former,
+        ``models`` for the latter; for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds those of
+        ``bench.seeds``.
 
     Raises:
       ValueError: an unknown name, preset or option.
@@ -57,8 +62,12 @@ def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, 
 
 
 def _presets(name: str, options: dict[str, Any]) -> tuple[str, ...]:
-    known = tuple(preset for preset in PRESETS if name == "planning" or preset not in SWEEPS)
+    known = tuple(preset for preset in _table(name) if name == "planning" or preset not in SWEEPS)
     return (checks.choice("preset", options["preset"], known),) if "preset" in options else known
+
+
+def _table(name: str) -> dict[str, Preset] | dict[str, Case]:
+    return CASES if name == "tabular" else PRESETS
 
 
 def _rows(name: str, preset: str, options: dict[str, Any]) -> list[dict[str, Any]]:
@@ -70,8 +79,9 @@ def _rows(name: str, preset: str, options: dict[str, Any]) -> list[dict[str, Any
 
 
 def _here(name: str, preset: str, **options: Any) -> dict[str, Any]:
-    changes = {key: options.pop(key) for key in tuple(options) if key in Preset._fields}
-    row = _called(name, {"preset": PRESETS[preset]._replace(**changes), **options})
+    chosen = _table(name)[preset]
+    changes = {key: options.pop(key) for key in tuple(options) if key in chosen._fields}
+    row = _called(name, {"preset": chosen._replace(**changes), **options})
     return {"bench": name, "preset": preset, **row}
 
 

@@ -1,4 +1,4 @@
-"""``jmbrl render``: a GIF of a real episode beside what the model imagines of it, and a contact sheet."""
+"""``jmbrl render``: a GIF of a real episode beside what the model imagines of it, a contact sheet, maps of tables."""
 
 import argparse
 import sys
@@ -12,14 +12,15 @@ import numpy as np
 
 from jmbrl import checks
 from jmbrl.rollout import evaluate
-from jmbrl.types import Agent, Array, Env, Key, PyTree
+from jmbrl.types import Agent, Array, Cells, Env, Key, PyTree
 
 HEIGHT, TITLE, GAP = 160, 16, 6  # pixels
+FRAME, HOLD = 150, 3000  # ms, of the film of planning and of its last frame
 SHEET_COLUMNS = 8
 
 
 def add_commands(commands: Any) -> None:
-    render = commands.add_parser("render", help="a GIF of real frames beside imagined ones")
+    render = commands.add_parser("render", help="a GIF of real frames beside imagined ones; maps of tables")
     render.add_argument("dir")
     render.add_argument("--out", help="where (DIR/render)")
     render.add_argument("--seed", type=int, help="of the run (its first)")
@@ -31,7 +32,7 @@ def add_commands(commands: Any) -> None:
 
 
 def render_command(arguments: argparse.Namespace) -> int:
-    from jmbrl import runner
+    from jmbrl import configs, runner
 
     opened = runner.open_run(arguments.dir)
     steps = min(checks.integer("max_steps", arguments.max_steps, low=1), opened.env.spec.max_steps)
@@ -49,8 +50,33 @@ def render_command(arguments: argparse.Namespace) -> int:
     milliseconds = round(1000 * (opened.env.spec.dt or 0.05))
     save_gif(target / "episode.gif", frames, milliseconds)
     save_sheet(target / "sheet.png", frames)
-    print(f"{target / 'episode.gif'}\n{target / 'sheet.png'}", file=sys.stderr)
+    written = [target / "episode.gif", target / "sheet.png"]
+    system = configs.find_system(opened.config["system"])
+    if system.tables is not None and opened.env.cells is not None:
+        learned = system.tables(state, configs.settings_of(opened.config))
+        written += draw_tables(target, checks.key(arguments.key), opened.env, opened.env.cells, learned)
+    print(*written, sep="\n", file=sys.stderr)
     return 0
+
+
+def draw_tables(target: Path, key: Key, env: Env, cells: Cells, learned: Any) -> list[Path]:
+    """A map of values and greedy actions, and a film of how planning fills in the values of the learned table.
+
+    Args:
+      target: the folder.
+      key: of the random order in the film.
+      env: where it was learned.
+      cells: how its states are numbered.
+      learned: of ``agents.tabular.learned``.
+    """
+    from jmbrl.diagnostics import figures, tables
+
+    look = {"names": env.spec.obs_names, "start": tables.start_of(env)}
+    title = f"{env.spec.name}: learned values and greedy policy"
+    chart = tables.value_map(cells, learned.values, learned.table, title=title, **look)
+    frames = tables.planning_frames(key, cells, learned.table, gamma=learned.gamma, initial=learned.initial, **look)
+    save_gif(target / "planning.gif", frames, FRAME, HOLD)
+    return [figures.save(chart, target / "values.png"), target / "planning.gif"]
 
 
 def rollout(
@@ -154,9 +180,11 @@ def _beside(left: Any, right: Any) -> Any:
     return both
 
 
-def save_gif(path: Path, frames: list, milliseconds: int) -> None:
-    """An endless GIF; browsers slow down frames shorter than 20 ms."""
-    frames[0].save(path, save_all=True, append_images=frames[1:], duration=max(20, milliseconds), loop=0)
+def save_gif(path: Path, frames: list, milliseconds: int, hold: int = 0) -> None:
+    """An endless GIF that holds its last frame longer; browsers slow down frames shorter than 20 ms."""
+    durations = [max(20, milliseconds)] * len(frames)
+    durations[-1] += hold
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=durations, loop=0)
 
 
 def save_sheet(path: Path, frames: list, columns: int = SHEET_COLUMNS) -> None:

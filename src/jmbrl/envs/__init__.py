@@ -1,12 +1,14 @@
 """The world: environments that never reset themselves, from any package or from two functions."""
 
 from jmbrl.envs.check import Report, check_env
+from jmbrl.envs.discretise import discretise
 from jmbrl.envs.functions import from_functions
 from jmbrl.envs.gymnasium import from_gymnasium
 from jmbrl.envs.host import HostError, host_error
 from jmbrl.envs.registry import make, names, register
 from jmbrl.envs.vector import vectorize
-from jmbrl.envs.wrappers import StateObs, action_repeat, flatten_obs, frame_stack, mask_obs, noisy, with_state
+from jmbrl.envs.with_state import StateObs, with_state
+from jmbrl.envs.wrappers import action_repeat, flatten_obs, frame_stack, mask_obs, noisy
 
 __all__ = [
     "HostError",
@@ -14,6 +16,7 @@ __all__ = [
     "StateObs",
     "action_repeat",
     "check_env",
+    "discretise",
     "flatten_obs",
     "frame_stack",
     "from_functions",

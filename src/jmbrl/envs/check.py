@@ -10,6 +10,7 @@ import numpy as np
 
 from jmbrl import checks
 from jmbrl.envs import spaces
+from jmbrl.envs.check_cells import cells_problems
 from jmbrl.types import Continuous, Discrete, Env, Key, PyTree, TimeStep
 
 MOST_STEPS = 5000
@@ -46,7 +47,8 @@ def check_env(env: Env, steps: int = 200, seed: int = 0, strict: bool = False) -
     Stage one traces ``reset`` and ``step``: structure, shapes, types, weak types. Stage two, only if that was fine,
     runs at least ``steps`` random steps (and one more than ``spec.max_steps``, up to 5000): the same key gives the
     same run, numbers are finite, episodes end in time, the last observation is the true one, ``reward_fn`` and
-    ``termination_fn`` agree with the environment, copies side by side equal one at a time.
+    ``termination_fn`` agree with the environment, copies side by side equal one at a time, ``cells`` number every
+    observation that was met and their centres have the numbers they should.
 
     Raises:
       ValueError: there are problems and ``strict`` is True; the message is the report.
@@ -164,6 +166,7 @@ def _run_problems(env: Env, steps: int, key: Key) -> tuple[list[str], list[str]]
         problems.append("the same key gives different runs: draw all randomness from the key")
     problems += _number_problems(env, rows)
     problems += _episode_problems(env, rows)
+    problems += cells_problems(env, [rows.obs, rows.timestep.obs, rows.next_obs])
     if not env.spec.host:
         problems += _end_problems(env, key)
         problems += _copies_problems(env, key)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jmbrl import checks
 from jmbrl.envs import spaces
 from jmbrl.envs.vector import vector_factory
-from jmbrl.types import ActionSpace, Array, Env, Key, PyTree, Spec, TimeStep
+from jmbrl.types import ActionSpace, Array, Cells, Env, Key, PyTree, Spec, TimeStep
 
 
 class Timed(NamedTuple):
@@ -35,6 +35,8 @@ def from_functions(
     dt: float | None = None,
     reset_pool: int | None = None,
     no_gradient: str = "",
+    cells: Cells | None = None,
+    restart: Callable | None = None,
 ) -> Env:
     """An ``Env`` from pure JAX functions of your own.
 
@@ -58,14 +60,21 @@ def from_functions(
         dear; None resets anew each time.
       no_gradient: why the derivative of ``step`` by the action means nothing (a thresholded action), for planners that
         would use it; ``""`` where it does mean something.
+      cells: how the observations are numbered, where there are finitely many.
+      restart: ``(key, state) -> (state, obs)``, how an episode begins anew from the state in which the last one ended,
+        for a world that changes over its life; ``vector`` calls it for all copies at every step, so it must be cheap.
+        None: ``reset(key)``.
 
     Raises:
-      ValueError: bounds that are infinite or out of order, and, when ``reset`` or ``step`` is first traced,
-        an observation, reward or flag of the wrong shape, or a state whose structure or types change.
+      ValueError: bounds that are infinite or out of order, ``reset_pool`` beside ``restart``, and, when ``reset``,
+        ``step`` or ``restart`` is first traced, an observation, reward or flag of the wrong shape, or a state whose
+        structure or types change.
     """
     action = spaces.check_space(action)
     checks.integer("max_steps", max_steps, low=1)
     checks.choice("obs_dtype", obs_dtype, ("float32", "uint8"))
+    if cells is not None and not isinstance(cells, Cells):
+        raise ValueError(f"cells of {name} must be a jmbrl.types.Cells, got {cells!r}")
     shape, structure, found_names = _observation(name, reset, obs_shape)
     obs_names = tuple(obs_names) or found_names
     if obs_names and shape != (len(obs_names),):
@@ -82,13 +91,13 @@ def from_functions(
         return spaces.cast_obs(name, obs, shape, obs_dtype)
 
     def reset_(key: Key) -> tuple[Timed, Array]:
-        state, obs = _pair(name, _trace(name, "reset", reset, key))
+        state, obs = _pair(name, "reset", _trace(name, "reset", reset, key))
         return Timed(spaces.strong(state), jnp.zeros((), jnp.int32)), observe(obs)
 
     def step_(key: Key, state: Timed, action_: Array) -> tuple[Timed, TimeStep]:
         action_ = spaces.to_env(action, spaces.check_action(name, action, action_))
         inner, obs, reward, terminated = _four(name, _trace(name, "step", step, key, state.inner, action_))
-        inner = _same_state(name, state.inner, spaces.strong(inner))
+        inner = _same_state(name, "step", state.inner, spaces.strong(inner))
         time = state.time + 1
         terminated = spaces.cast_flag(name, "terminated", terminated)
         # The flags exclude each other: an episode that ends at its last allowed step has ended, not timed out.
@@ -96,15 +105,23 @@ def from_functions(
         timestep = TimeStep(observe(obs), spaces.cast_reward(name, reward), terminated, truncated)
         return Timed(inner, time), timestep
 
+    begin = restart or (lambda key, state: reset(key))
+
+    def restart_(key: Key, state: Timed) -> tuple[Timed, Array]:
+        inner, obs = _pair(name, "restart", _trace(name, "restart", begin, key, state.inner))
+        inner = _same_state(name, "restart", state.inner, spaces.strong(inner))
+        return Timed(inner, jnp.zeros((), jnp.int32)), observe(obs)
+
     env = Env(spec, reset_, step_, lambda n: None, reward_fn, termination_fn, render, no_gradient=no_gradient)
-    return env._replace(vector=vector_factory(env, reset_pool))
+    vector = vector_factory(env, reset_pool, None if restart is None else restart_)
+    return env._replace(vector=vector, cells=cells)
 
 
 def _observation(name: str, reset: Callable, shape: tuple | None) -> tuple[tuple[int, ...], Any, tuple[str, ...]]:
     """Shape, structure where it has to be flattened, and names; ``reset`` is traced only where ``shape`` is None."""
     if shape is not None:
         return tuple(shape), None, ()
-    _, obs = _pair(name, jax.eval_shape(lambda key: _trace(name, "reset", reset, key), jax.random.key(0)))
+    _, obs = _pair(name, "reset", jax.eval_shape(lambda key: _trace(name, "reset", reset, key), jax.random.key(0)))
     if isinstance(obs, jax.ShapeDtypeStruct):
         return tuple(obs.shape), None, ()
     return jax.eval_shape(spaces.flatten_obs, obs).shape, jax.tree.structure(obs), spaces.flat_names(obs)
@@ -121,9 +138,9 @@ def _trace(name: str, what: str, fn: Callable, *args: Any) -> Any:
         ) from error
 
 
-def _pair(name: str, out: Any) -> tuple:
+def _pair(name: str, what: str, out: Any) -> tuple:
     if not isinstance(out, tuple) or len(out) != 2:
-        raise ValueError(f"reset of {name} must return (state, obs), got {_describe(out)}")
+        raise ValueError(f"{what} of {name} must return (state, obs), got {_describe(out)}")
     return out
 
 
@@ -137,15 +154,15 @@ def _describe(out: Any) -> str:
     return f"{len(out)} values" if isinstance(out, tuple) else f"a {type(out).__name__}"
 
 
-def _same_state(name: str, before: PyTree, after: PyTree) -> PyTree:
+def _same_state(name: str, what: str, before: PyTree, after: PyTree) -> PyTree:
     """The new state, refused where it could not be a scan's carry."""
     old, new = jax.tree.structure(before), jax.tree.structure(after)
     if old != new:
-        raise ValueError(f"state of {name} changes its structure: {old} after reset, {new} after step")
+        raise ValueError(f"state of {name} changes its structure: {old} at first, {new} after {what}")
     for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(before), jax.tree.leaves(after), strict=True):
         if (a.shape, a.dtype) != (b.shape, b.dtype):
             where = "state" + jax.tree_util.keystr(path)
             raise ValueError(
-                f"{where} of {name} changes: {a.dtype}{list(a.shape)} before step, {b.dtype}{list(b.shape)} after"
+                f"{where} of {name} changes: {a.dtype}{list(a.shape)} before {what}, {b.dtype}{list(b.shape)} after"
             )
     return after

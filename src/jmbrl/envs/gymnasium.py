@@ -16,7 +16,11 @@ from jmbrl.types import Array, Env, Key, Spec, TimeStep, VectorEnv
 NAMES = (
     "Acrobot-v1",
     "Ant-v5",
+    "Blackjack-v1",
     "CartPole-v1",
+    "CliffWalking-v1",
+    "FrozenLake-v1",
+    "FrozenLake8x8-v1",
     "HalfCheetah-v5",
     "Hopper-v5",
     "Humanoid-v5",
@@ -29,6 +33,7 @@ NAMES = (
     "Pusher-v5",
     "Reacher-v5",
     "Swimmer-v5",
+    "Taxi-v4",
     "Walker2d-v5",
 )
 OPEN = True  # any id that Gymnasium has registered
@@ -95,7 +100,8 @@ def from_gymnasium(
     Every copy is stepped in one call out of the compiled program. Resets are seeded from the key, so the same key
     gives the same episodes, as far as the environment honours its seed. No environment resets itself: the last
     observation of an episode is the true one. Observations: images stay ``uint8``, dictionaries and tuples are
-    flattened with names, discrete ones become one-hot, all else is ``float32``.
+    flattened with names, discrete ones become one-hot, all else is ``float32``. Discrete observations, also of several
+    parts (the last counts fastest), are numbered by ``Env.cells`` if there are at most 2^24.
 
     Raises:
       ValueError: no time limit, infinite action bounds without ``act_limit``, an unsupported space, or an unknown
@@ -124,7 +130,8 @@ def from_gymnasium(
     border = Border(label, to_raw, observation.read, observation.shape, observation.dtype, limit, action_repeat)
     host = Host(create, border, first, copies)
     known |= {k: v for k, v in (("reward_fn", reward_fn), ("termination_fn", termination_fn)) if v}
-    return _env(spec, host)._replace(**known)
+    cells = host_spaces.laid_out(observation.cells, getattr(first, "unwrapped", first))
+    return _env(spec, host)._replace(cells=cells, **known)
 
 
 def _source(source: Any, max_steps: int | None, options: dict) -> tuple[Callable, str, dict, int | None]:

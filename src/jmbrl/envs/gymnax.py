@@ -7,8 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmbrl import checks
+from jmbrl.cells import one_hots
 from jmbrl.envs import render, rewards
 from jmbrl.envs.functions import from_functions
+from jmbrl.envs.host_spaces import laid_out
 from jmbrl.types import ActionSpace, Array, Discrete, Env, Key
 
 NAMES = (
@@ -85,7 +87,8 @@ def make(name: str, max_steps: int | None = None, gradients: bool = True, **para
       params: changes to the task's parameters, such as ``g=9.0``; a known reward is then given only where no
         parameter was changed.
 
-    Observations that are not images are flattened to a vector; a discrete observation becomes one-hot.
+    Observations that are not images are flattened to a vector; a discrete observation becomes one-hot and is numbered
+    by ``Env.cells``.
     """
     import gymnax
 
@@ -97,7 +100,9 @@ def make(name: str, max_steps: int | None = None, gradients: bool = True, **para
     limit = checks.integer("max_steps", values.max_steps_in_episode if max_steps is None else max_steps, low=1)
     if gradients and getattr(env, "supports_transition_gradients", False):
         env = env.with_transition_gradients()
-    observe, shape = _observer(env.observation_space(values))
+    space = env.observation_space(values)
+    observe, shape = _observer(space)
+    cells = laid_out(one_hots(shape), env) if hasattr(space, "n") else None
 
     def reset(key: Key) -> tuple[Any, Array]:
         obs, state = env.reset_env(key, values)
@@ -109,8 +114,9 @@ def make(name: str, max_steps: int | None = None, gradients: bool = True, **para
 
     known = {} if params else KNOWN.get(name, {})
     return from_functions(
-        reset, step, action=_action(env, values), max_steps=limit, name=f"gymnax:{name}", obs_shape=shape, **known
-    )
+        reset, step, action=_action(env, values), max_steps=limit, name=f"gymnax:{name}", obs_shape=shape,
+        cells=cells, **known,
+    )  # fmt: skip
 
 
 def _action(env: Any, params: Any) -> ActionSpace:

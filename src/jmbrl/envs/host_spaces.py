@@ -1,22 +1,40 @@
 """Gymnasium's spaces, by what they have rather than by class, so that an object of one's own may use look-alikes."""
 
+import math
+import operator
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jmbrl import checks
+from jmbrl.cells import one_hots
 from jmbrl.envs.spaces import centre_and_half
-from jmbrl.types import ActionSpace, Discrete
+from jmbrl.types import ActionSpace, Cells, Discrete
+
+MOST_NUMBERS = 2**24  # more observations than this get no numbering: no table would hold them
 
 
 class Observation(NamedTuple):
-    """How one observation is read: ``read(obs) -> array`` of ``shape`` and ``dtype``, a name per entry or ``()``."""
+    """How one observation is read: ``read(obs) -> array`` of ``shape`` and ``dtype``, a name per entry or ``()``.
+
+    ``cells`` numbers the observations where all of it is discrete.
+    """
 
     shape: tuple[int, ...]
     dtype: str
     names: tuple[str, ...]
     read: Callable
+    cells: Cells | None = None
+
+
+class _Flat(NamedTuple):
+    """A space as part of a vector; ``counts``: of its one-hots, None where there are other entries."""
+
+    size: int
+    names: tuple[str, ...]
+    read: Callable
+    counts: tuple[int, ...] | None = None
 
 
 def action(name: str, space: Any, act_limit: float | None = None) -> tuple[ActionSpace, Callable]:
@@ -59,8 +77,28 @@ def observation(name: str, space: Any) -> Observation:
         shape = tuple(space.shape) if len(space.shape) == 3 else (*space.shape, 1)
         dtype = "uint8" if space.dtype == np.uint8 else "float32"
         return Observation(shape, dtype, (), lambda obs: _image(np.asarray(obs), len(space.shape), dtype))
-    size, names, read = _flat(name, space, "")
-    return Observation((size,), "float32", names, read)
+    flat = _flat(name, space, "")
+    return Observation((flat.size,), "float32", flat.names, flat.read, _numbering(flat.counts))
+
+
+def _numbering(counts: tuple[int, ...] | None) -> Cells | None:
+    return one_hots(counts) if counts and math.prod(counts) <= MOST_NUMBERS else None
+
+
+def laid_out(cells: Cells | None, env: Any) -> Cells | None:
+    """With the grid on which ``env`` says its states lie, row by row: ``nrow`` and ``ncol``, or ``shape``."""
+    if cells is None or cells.shape:
+        return cells
+    rows, columns = getattr(env, "nrow", None), getattr(env, "ncol", None)
+    shapes: tuple[Any, ...] = (getattr(env, "shape", None), (rows, columns))
+    for shape in shapes:
+        try:
+            shape = tuple(operator.index(n) for n in shape)
+        except TypeError:  # something else by that name, or nothing
+            continue
+        if shape and math.prod(shape) == cells.count:
+            return cells._replace(shape=shape)
+    return cells
 
 
 def _is_image(space: Any) -> bool:
@@ -72,30 +110,36 @@ def _image(obs: np.ndarray, dims: int, dtype: str) -> np.ndarray:
     return obs if dims == 3 else obs[..., None]
 
 
-def _flat(name: str, space: Any, label: str) -> tuple[int, tuple[str, ...], Callable]:
-    """Size, names and reader of a space as a float32 vector."""
+def _flat(name: str, space: Any, label: str) -> _Flat:
+    """A space as a float32 vector."""
     kind = _kind(space)
     if kind in ("Dict", "Tuple"):
         parts = list(space.spaces.items()) if kind == "Dict" else list(enumerate(space.spaces))
-        flat = [(key, *_flat(name, part, f"{label}.{key}" if label else str(key))) for key, part in parts]
-        names = tuple(n for _, _, ns, _ in flat for n in ns)
-        return (
-            sum(size for _, size, _, _ in flat),
-            names,
-            lambda obs: np.concatenate([read(obs[key]) for key, _, _, read in flat]),
+        flat = {key: _flat(name, part, f"{label}.{key}" if label else str(key)) for key, part in parts}
+        counts: tuple[int, ...] | None = ()
+        for part in flat.values():
+            counts = None if counts is None or part.counts is None else counts + part.counts
+        return _Flat(
+            sum(part.size for part in flat.values()),
+            tuple(n for part in flat.values() for n in part.names),
+            lambda obs: np.concatenate([part.read(obs[key]) for key, part in flat.items()]),
+            counts,
         )
     if kind in ("Discrete", "MultiDiscrete"):
-        counts = np.ravel(space.n if kind == "Discrete" else space.nvec)
+        sizes = np.ravel(space.n if kind == "Discrete" else space.nvec)
         start = np.ravel(getattr(space, "start", 0))
-        return int(counts.sum()), _names(label, int(counts.sum())), lambda obs: _one_hot(obs, counts, start)
+        size = int(sizes.sum())
+        return _Flat(size, _names(label, size), lambda obs: _one_hot(name, obs, sizes, start), tuple(sizes.tolist()))
     if kind in ("Box", "MultiBinary"):
         size = int(np.prod(space.shape, dtype=int))
-        return size, _names(label, size), lambda obs: np.ravel(np.asarray(obs, np.float32))
+        return _Flat(size, _names(label, size), lambda obs: np.ravel(np.asarray(obs, np.float32)))
     raise ValueError(f"observation space of {name} must be made of Box, Discrete, Dict or Tuple spaces, got {space}")
 
 
-def _one_hot(obs: Any, counts: np.ndarray, start: np.ndarray) -> np.ndarray:
+def _one_hot(name: str, obs: Any, counts: np.ndarray, start: np.ndarray) -> np.ndarray:
     index = np.ravel(np.asarray(obs)) - start
+    if not ((index >= 0) & (index < counts)).all():
+        raise ValueError(f"observation of {name} must be in [{start}, {start + counts}), got {obs}")
     return np.concatenate([np.arange(n) == i for n, i in zip(counts, index, strict=True)]).astype(np.float32)
 
 

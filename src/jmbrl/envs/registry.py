@@ -9,12 +9,17 @@ from jmbrl.types import Env
 
 _ADAPTERS = ("gymnax", "brax", "gymnasium", "playground")
 _NATIVE = (
+    "blocking_maze",
     "cartpole_swingup",
+    "maze",
     "pendulum_masked",
+    "rod",
+    "shortcut_maze",
     "wang/acrobot",
     "wang/cartpole",
     "wang/mountain_car",
     "wang/pendulum",
+    "windy_gridworld",
 )
 _registered: dict[str, Callable[..., Env]] = {}
 

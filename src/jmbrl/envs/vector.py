@@ -19,8 +19,15 @@ def select(flag: Array, yes: PyTree, no: PyTree) -> PyTree:
     return jax.tree.map(leaf, yes, no)
 
 
-def vectorize(env: Env, num_envs: int) -> VectorEnv:
-    """``num_envs`` copies by ``jax.vmap``; finished copies restart by a select against fresh resets.
+def vectorize(env: Env, num_envs: int, restart: Callable | None = None) -> VectorEnv:
+    """``num_envs`` copies by ``jax.vmap``; finished copies restart by a select against fresh starts.
+
+    Args:
+      env: what is copied.
+      num_envs: how many copies.
+      restart: ``(key, env_state) -> (env_state, obs)``, how one copy begins anew from the state in which its last
+        episode ended; called for all copies at every step, so cheap and pure. None: ``env.reset(key)``.
+        ``env.vector`` knows an environment's own.
 
     Raises:
       ValueError: ``num_envs`` is below one, or ``env`` lives on the host (it brings its own ``vector``).
@@ -35,10 +42,14 @@ def vectorize(env: Env, num_envs: int) -> VectorEnv:
     def step(key: Key, states: PyTree, actions: Array) -> tuple[PyTree, PyTree]:
         return jax.vmap(env.step)(jax.random.split(key, num_envs), states, actions)
 
-    def restart(key: Key, done: Array, states: PyTree, obs: PyTree) -> tuple[PyTree, PyTree]:
-        return select(done, reset(key), (states, obs))
+    def begin(key: Key, state: PyTree) -> tuple[PyTree, PyTree]:
+        return env.reset(key) if restart is None else restart(key, state)
 
-    return VectorEnv(env.spec, num_envs, reset, step, restart)
+    def restart_done(key: Key, done: Array, states: PyTree, obs: PyTree) -> tuple[PyTree, PyTree]:
+        fresh = jax.vmap(begin)(jax.random.split(key, num_envs), states)
+        return select(done, fresh, (states, obs))
+
+    return VectorEnv(env.spec, num_envs, reset, step, restart_done)
 
 
 class Pooled(NamedTuple):
@@ -79,9 +90,11 @@ def vectorize_pooled(env: Env, num_envs: int, pool: int) -> VectorEnv:
     return VectorEnv(env.spec, num_envs, reset, step, restart)
 
 
-def vector_factory(env: Env, pool: int | None = None) -> Callable[[int], VectorEnv]:
-    """The ``Env.vector`` of a JAX environment."""
+def vector_factory(env: Env, pool: int | None = None, restart: Callable | None = None) -> Callable[[int], VectorEnv]:
+    """The ``Env.vector`` of a JAX environment, whose episodes begin from a pool, by ``restart``, or by a reset."""
+    if pool is not None and restart is not None:
+        raise ValueError(f"reset_pool={pool} and restart of {env.spec.name} exclude each other: both begin an episode")
     if pool is None:
-        return lambda num_envs: vectorize(env, num_envs)
+        return lambda num_envs: vectorize(env, num_envs, restart)
     checks.integer("reset_pool", pool, low=1)
     return lambda num_envs: vectorize_pooled(env, num_envs, pool)

@@ -9,15 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmbrl import checks
-from jmbrl.envs.vector import select, vectorize
+from jmbrl.cells import behind
+from jmbrl.envs.vector import select
 from jmbrl.types import Array, Env, Key, PyTree, Spec, TimeStep, VectorEnv
-
-
-class StateObs(NamedTuple):
-    """An observation together with the true state it came from."""
-
-    obs: Array
-    state: PyTree
 
 
 class Stacked(NamedTuple):
@@ -30,9 +24,9 @@ class Stacked(NamedTuple):
 def mask_obs(env: Env, keep: Sequence[int]) -> Env:
     """Only the entries ``keep`` of a vector observation, in that order: a task that needs a memory.
 
-    ``reward_fn`` and ``termination_fn`` are dropped, as they may read what is hidden; ``render`` likewise.
+    ``reward_fn`` and ``termination_fn`` are dropped, as they may read what is hidden; ``render``, ``cells`` likewise.
     """
-    size = _vector_size("mask_obs", env.spec)
+    size = vector_size("mask_obs", env.spec)
     keep = tuple(checks.integer("keep[i]", i, low=0, high=size - 1) for i in keep)
     if not keep or len(set(keep)) != len(keep):
         raise ValueError(f"keep must name at least one entry, each once; got {keep}")
@@ -43,18 +37,29 @@ def mask_obs(env: Env, keep: Sequence[int]) -> Env:
 
 
 def flatten_obs(env: Env) -> Env:
-    """Observations as one ``float32`` vector; pixels (uint8) become ``[0, 1]``. Drops functions of observations."""
+    """Observations as one ``float32`` vector; pixels (uint8) become ``[0, 1]``. Drops functions of observations.
+
+    ``cells`` are kept, as nothing is lost.
+    """
     size = int(np.prod(env.spec.obs_shape, dtype=int))
     names = env.spec.obs_names if len(env.spec.obs_shape) == 1 else ()
     spec = dataclasses.replace(env.spec, obs_shape=(size,), obs_dtype="float32", obs_names=names)
     scale = 255.0 if env.spec.obs_dtype == "uint8" else 1.0
-    return _map_obs(env, spec, lambda obs: jnp.ravel(obs).astype(jnp.float32) / scale)
+
+    def flatten(obs: Array) -> Array:
+        return jnp.ravel(obs).astype(jnp.float32) / scale
+
+    def restore(obs: Array) -> Array:
+        obs = jnp.round(obs * scale) if scale != 1.0 else obs
+        return obs.astype(env.spec.obs_dtype).reshape(env.spec.obs_shape)
+
+    return _map_obs(env, spec, flatten)._replace(cells=behind(env.cells, restore, flatten))
 
 
 def frame_stack(env: Env, frames: int) -> Env:
     """The last ``frames`` observations along the last axis, oldest first; at a reset all are the first one.
 
-    ``reward_fn`` and ``termination_fn`` still hold: they are given the newest frame.
+    ``reward_fn`` and ``termination_fn`` still hold: they are given the newest frame. ``cells`` number the newest too.
     """
     checks.integer("frames", frames, low=1)
     *lead, last = env.spec.obs_shape
@@ -75,39 +80,15 @@ def frame_stack(env: Env, frames: int) -> Env:
     def newest(fn: Callable | None) -> Callable | None:
         return fn and (lambda obs, action, next_obs: fn(obs[..., -last:], action, next_obs[..., -last:]))
 
+    def still(obs: Array) -> Array:
+        return jnp.concatenate([obs] * frames, axis=-1)
+
     wrapped = _wrap(env, spec, start, advance, lambda state: state.inner)
     draw = env.render and (lambda obs: env.render(obs[..., -last:]))
-    return wrapped._replace(reward_fn=newest(env.reward_fn), termination_fn=newest(env.termination_fn), render=draw)
-
-
-def with_state(env: Env) -> Env:
-    """Observations become ``StateObs(obs, state)``: what the true simulator needs in order to plan.
-
-    ``spec`` still describes ``obs``; ``reward_fn``, ``termination_fn`` and ``render`` read ``.obs``. Copies made
-    by ``vector`` reset anew even where ``env`` drew its starts from a pool.
-    """
-    if env.spec.host:
-        raise ValueError(f"with_state needs a JAX environment: the state of {env.spec.name} lives on the host")
-
-    def reset(key: Key) -> tuple[PyTree, StateObs]:
-        state, obs = env.reset(key)
-        return state, StateObs(obs, state)
-
-    def step(key: Key, state: PyTree, action: Array) -> tuple[PyTree, TimeStep]:
-        state, timestep = env.step(key, state, action)
-        return state, timestep._replace(obs=StateObs(timestep.obs, state))
-
-    def inside(fn: Callable | None) -> Callable | None:
-        return fn and (lambda obs, action, next_obs: fn(obs.obs, action, next_obs.obs))
-
-    out = env._replace(
-        reset=reset,
-        step=step,
-        reward_fn=inside(env.reward_fn),
-        termination_fn=inside(env.termination_fn),
-        render=env.render and (lambda obs: env.render(obs.obs)),
+    cells = behind(env.cells, lambda obs: obs[..., -last:], still)
+    return wrapped._replace(
+        reward_fn=newest(env.reward_fn), termination_fn=newest(env.termination_fn), render=draw, cells=cells
     )
-    return out._replace(vector=lambda num_envs: vectorize(out, num_envs))
 
 
 def action_repeat(env: Env, times: int) -> Env:
@@ -148,7 +129,8 @@ def noisy(env: Env, action: float = 0.0, obs: float = 0.0) -> Env:
     """Uniform noise of ``+-action`` on every continuous action (in units of the action box, clipped to it) and of
     ``+-obs`` on every entry of what is seen; the true state stays as it is.
 
-    ``reward_fn`` and ``termination_fn`` are dropped: they would read noisy values that did not decide the reward.
+    ``reward_fn`` and ``termination_fn`` are dropped: they would read noisy values that did not decide the reward; so
+    are ``cells`` where ``obs`` is not 0 (a grid may be laid over what is seen by ``discretise``, outside of this).
 
     Source: Wang et al. 2019 (arXiv 1907.02057), section 4.4: observations 0.1 and 0.01, actions 0.1 and 0.03.
     """
@@ -187,8 +169,9 @@ def noisy(env: Env, action: float = 0.0, obs: float = 0.0) -> Env:
         return inner._replace(reset=reset_of(inner.reset), step=step_of(inner.step), restart=restart)
 
     return env._replace(
-        reset=reset_of(env.reset), step=step_of(env.step), vector=vector, reward_fn=None, termination_fn=None
-    )
+        reset=reset_of(env.reset), step=step_of(env.step), vector=vector, reward_fn=None, termination_fn=None,
+        cells=env.cells if obs == 0.0 else None,
+    )  # fmt: skip
 
 
 def rename(env: Env, name: str) -> Env:
@@ -207,7 +190,7 @@ def _map_obs(env: Env, spec: Spec, fn: Callable) -> Env:
         lambda inner, obs: (inner, fn(obs)),
         lambda state, inner, timestep: (inner, timestep._replace(obs=fn(timestep.obs))),
         lambda state: state,
-    )._replace(reward_fn=None, termination_fn=None, render=None)
+    )._replace(reward_fn=None, termination_fn=None, render=None, cells=None)
 
 
 def _wrap(env: Env, spec: Spec, start: Callable, advance: Callable, inner_of: Callable) -> Env:
@@ -245,7 +228,8 @@ def _wrap(env: Env, spec: Spec, start: Callable, advance: Callable, inner_of: Ca
     return env._replace(spec=spec, reset=reset, step=step, vector=vector)
 
 
-def _vector_size(user: str, spec: Spec) -> int:
+def vector_size(user: str, spec: Spec) -> int:
+    """How long a vector observation is; ValueError for an image."""
     if len(spec.obs_shape) != 1:
         raise ValueError(f"{user} needs a vector observation, but {spec.name} has shape {spec.obs_shape}: flatten_obs")
     return spec.obs_shape[0]

@@ -24,6 +24,7 @@ from jmbrl.models.sequences import sequence_trainer
 from jmbrl.models.simulator import simulator
 from jmbrl.models.tabular import tabular
 from jmbrl.models.trainers import trainer_for
+from jmbrl.models.transition_table import Outcomes, transition_table
 
 __all__ = [
     "EnsembleStats",
@@ -31,6 +32,7 @@ __all__ = [
     "HistoryBelief",
     "InverseModel",
     "Mixture",
+    "Outcomes",
     "Parameter",
     "RSSMBelief",
     "Recalibration",
@@ -65,6 +67,7 @@ __all__ = [
     "theta",
     "trainer",
     "trainer_for",
+    "transition_table",
     "with_cost",
     "with_reward",
     "with_termination",

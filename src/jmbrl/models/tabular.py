@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks
-from jmbrl.models.cells import Cells, action_cells, state_cells
+from jmbrl.cells import Cells, action_cells, state_cells
 from jmbrl.models.solved import counted
 from jmbrl.types import Array, Key, Model, Outcome, Params, Prediction, Spec, Transition
 

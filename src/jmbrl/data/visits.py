@@ -1,0 +1,75 @@
+"""Which states and actions have been met, and when: what a table's planner may start from."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl.types import Array, Key
+
+
+class Visits(NamedTuple):
+    """Attributes:
+    order: ``int32[S]``, states in the order of their first visit.
+    states: ``int32``, how many have been visited (as the beginning of a step).
+    tried: ``bool[S, A]``.
+    last: ``int32[S, A]``, the step at which the pair was last tried, counted from 1; 1 before it was.
+    now: ``int32``, steps so far.
+    """
+
+    order: Array
+    states: Array
+    tried: Array
+    last: Array
+    now: Array
+
+
+def no_visits(states: int, actions: int) -> Visits:
+    """Nothing met yet."""
+    zero = jnp.zeros((), jnp.int32)
+    pairs = (states, actions)
+    return Visits(jnp.zeros(states, jnp.int32), zero, jnp.zeros(pairs, bool), jnp.ones(pairs, jnp.int32), zero)
+
+
+def visit(visits: Visits, states: Array, actions: Array) -> Visits:
+    """One step of each row ``[N]``, in their order; rows whose state is negative are skipped."""
+
+    def one(visits: Visits, pair: tuple[Array, Array]) -> tuple[Visits, None]:
+        given, action = pair
+        valid, state = given >= 0, jnp.maximum(given, 0)
+        now = visits.now + valid
+        new = valid & ~jnp.any(visits.tried[state])
+        place = jnp.minimum(visits.states, visits.order.shape[0] - 1)
+        return Visits(
+            visits.order.at[place].set(jnp.where(new, state, visits.order[place])),
+            visits.states + new,
+            visits.tried.at[state, action].set(visits.tried[state, action] | valid),
+            visits.last.at[state, action].set(jnp.where(valid, now, visits.last[state, action])),
+            now,
+        ), None
+
+    return jax.lax.scan(one, visits, (states, actions))[0]
+
+
+def sample_visited(key: Key, visits: Visits, count: int, untried: bool) -> tuple[Array, Array]:
+    """``count`` pairs: a visited state, uniformly, and an action tried there (with ``untried`` any), uniformly.
+
+    Returns:
+      States, -1 while none has been visited, and actions, ``int32[count]`` each.
+
+    Source: Sutton & Barto 2018, the box of section 8.2, steps (f).
+    """
+    which, choice = jax.random.uniform(key, (2, count))
+    state = visits.order[_index(which, visits.states)]
+    choices = visits.tried.shape[1]
+    if untried:
+        action = _index(choice, jnp.asarray(choices))
+    else:
+        rank = jnp.cumsum(visits.tried[state], axis=1)
+        action = jnp.sum(rank <= _index(choice, rank[:, -1])[:, None], axis=1, dtype=jnp.int32)
+    return jnp.where(visits.states > 0, state, -1), jnp.minimum(action, choices - 1)
+
+
+def _index(uniform: Array, count: Array) -> Array:
+    """An index below ``count``, at least 0; a product close to ``count`` may round up to it."""
+    return jnp.clip((uniform * count).astype(jnp.int32), 0, jnp.maximum(count - 1, 0))
