@@ -106,7 +106,7 @@ def main() -> None:
         "with three, at equal computation, expected backups end closer to the truth",
         "source": "Sutton & Barto 2018, section 8.5 and Figure 8.7",
         "setting": f"{PAIRS} pairs a branching factor, errors in units of the first; then Dyna-Q in the stochastic "
-        f"windy gridworld, 10,000 real steps, 30 evaluations each, {runs} runs, judged by value iteration on the counts",
+        f"windy gridworld, 10,000 real steps, 30 evaluations each, {runs} runs; the judge is value iteration",
         "rows": rows,
         "verdict": common.together(common.agreement(checks), verdict),
     }

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from jmbrl import agents, envs
-from jmbrl.agents.tabular import greedy_steps
+from jmbrl.agents import greedy_steps
 from jmbrl.train import make_train
 
 import common

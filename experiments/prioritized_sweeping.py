@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from jmbrl import envs
-from jmbrl.agents.tabular import greedy_steps
+from jmbrl.agents import greedy_steps
 from jmbrl.envs.native import maze
 from jmbrl.train import Run, Train
 

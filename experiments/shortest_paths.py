@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from jmbrl import envs
-from jmbrl.agents.tabular import greedy_steps
+from jmbrl.agents import greedy_steps
 from jmbrl.envs.finite import best_actions
 from jmbrl.types import Env
 

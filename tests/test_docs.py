@@ -26,6 +26,16 @@ def test_environments_md_runs_and_prints_what_it_says(capsys):
     assert scope["robot"].spec.host
 
 
+def test_tabular_md_runs_and_prints_what_it_says(capsys):
+    (code,) = blocks("docs/tabular.md", "python")
+    exec(compile(code, "tabular.md", "exec"), {"__name__": "example"})
+    printed = capsys.readouterr().out
+    (text,) = blocks("docs/tabular.md", "text")
+    found = re.fullmatch(re.escape(text).replace("NUMBER", r"(\d+)"), printed)
+    assert found, printed
+    assert int(found[1]) >= 27
+
+
 def test_environments_md_names_the_functions_that_are_known():
     from jmbrl.envs import gymnasium, gymnax
 

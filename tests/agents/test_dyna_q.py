@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jmbrl import agents, envs
-from jmbrl.agents.tabular import greedy_steps
+from jmbrl.agents import greedy_steps
 from jmbrl.data import visits
 from jmbrl.envs.finite import tables
 from jmbrl.envs.native import maze

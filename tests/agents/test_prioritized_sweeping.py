@@ -9,7 +9,7 @@ import pytest
 from agents.test_dyna_q import KEY, corridor, lived, plan
 
 from jmbrl import agents, envs
-from jmbrl.agents.tabular import greedy_steps
+from jmbrl.agents import greedy_steps
 from jmbrl.envs.native import maze
 from jmbrl.train import make_train
 from jmbrl.types import Cells, Discrete, Transition

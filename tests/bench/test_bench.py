@@ -6,12 +6,15 @@ from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
-from jmbrl import bench
+from jmbrl import agents, bench, envs
 from jmbrl.bench.measure import flops_per_row, peak_bytes
 from jmbrl.bench.models import count_transitions, decision, first_belief
 from jmbrl.bench.problem import icem_population, make_model, make_planner, ready, replay
+from jmbrl.bench.tabular import steps_until
+from jmbrl.train import make_train
 
 SMALL = {
     "members": 2, "hidden": (8, 8), "population": 10, "horizon": 2, "particles": 3, "iterations": 2, "repeats": 2,
@@ -115,7 +118,7 @@ def test_the_peak_does_not_fall():
 
 
 def test_refuses_what_it_does_not_know():
-    with pytest.raises(ValueError, match="name must be one of planning, fit, seeds; got 'speed'"):
+    with pytest.raises(ValueError, match="name must be one of planning, fit, seeds, tabular; got 'speed'"):
         list(bench.run("speed"))
     with pytest.raises(ValueError, match="preset must be one of cartpole, halfcheetah"):
         list(bench.run("planning", preset="ant"))
@@ -125,8 +128,40 @@ def test_refuses_what_it_does_not_know():
         list(bench.run("planning", preset="cartpole", planner="dreams"))
     with pytest.raises(ValueError, match=r"model must be one of ensemble, .*; got 'dreams'"):
         list(bench.run("planning", preset="cartpole", model="dreams"))
+    with pytest.raises(ValueError, match=r"preset must be one of q_learning, .*sweeping_fine; got 'cartpole'"):
+        list(bench.run("tabular", preset="cartpole"))
+    with pytest.raises(ValueError, match="system must be one of dyna_q, prioritized_sweeping; got 'pets'"):
+        list(bench.run("tabular", preset="dyna_q_5", system="pets"))
+    with pytest.raises(ValueError, match="episodes must be at least 1, got 0"):
+        list(bench.run("tabular", preset="dyna_q_5", episodes=0))
     with pytest.raises(ValueError, match="options of bench planning"):
         list(bench.run("planning", fresh=False, colour="red"))
+
+
+def test_tabular_counts_its_updates():
+    (row,) = bench.run("tabular", preset="dyna_q_5", runs=2, episodes=2, repeats=1, numpy_seconds=0)
+    # Planning comes before each real step, and before the first one there is nothing to plan with.
+    assert row["updates"] == 2 * (row["steps"] + 5 * (row["steps"] - 1))
+    assert row["ns_per_update"] * row["updates"] == pytest.approx(1e6 * row["ms"])
+    assert row["us_per_step"] * row["steps"] == pytest.approx(1e3 * row["ms"])
+    assert row["numpy_runs"] == 1
+    assert row["ratio"] == pytest.approx(row["numpy_ns_per_update"] / row["ns_per_update"])
+    (row,) = bench.run("tabular", preset="sweeping", runs=2, episodes=1, repeats=1)
+    # Nothing is queued until the first goal; from then on at most 5 a step.
+    assert 2 * row["steps"] <= row["updates"] < 2 * 6 * row["steps"]
+    assert "ratio" not in row
+
+
+def test_tabular_stops_with_the_last_runs_last_episode():
+    env = envs.make("maze")
+    agent = agents.dyna_q(env, agents.DynaQConfig(planning_steps=0))
+    keys = jax.random.split(jax.random.key(0), 3)
+    steps = steps_until(make_train(env, agent, 100_000), keys, 2)
+    history = jax.jit(jax.vmap(make_train(env, agent, steps)))(keys)[1]
+    ended = np.asarray(history["episode_length"])[..., 0] > 0
+    counts = ended.sum(axis=1)
+    assert counts.min() == 2
+    assert ended[counts == 2, -1].any()
 
 
 def test_seeds_side_by_side_are_the_seeds_alone():

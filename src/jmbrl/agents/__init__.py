@@ -16,6 +16,7 @@ from jmbrl.agents.pets import PETSConfig, pets
 from jmbrl.agents.presets import PRESETS, default_preset
 from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, SweepingState, prioritized_sweeping
 from jmbrl.agents.system import System
+from jmbrl.agents.tabular import greedy_steps
 
 _PAGES = (_random, _mpc, _pets, _dyna, _dyna_q, _sweeping, _latent_mpc)
 SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system in page.SYSTEMS}
@@ -35,6 +36,7 @@ __all__ = [
     "default_preset",
     "dyna",
     "dyna_q",
+    "greedy_steps",
     "imagined_trials",
     "latent_mpc",
     "mpc",

@@ -90,6 +90,39 @@ PRESETS["dyna"] = {
         "capacity": 10_000,
     },
 }
+# The changing mazes' examples (Sutton & Barto 2018, 8.2 and 8.3); Dyna-Q+ is kappa=1e-4 and kappa=1e-3. FrozenLake,
+# Taxi and MountainCar: our own settings (experiments/tabular_gymnasium.py).
+PRESETS["dyna_q"] = {
+    "blocking_maze": {"planning_steps": 10, "alpha": 1.0},
+    "shortcut_maze": {"planning_steps": 50, "alpha": 1.0},
+    "frozen_lake": {
+        "planning_steps": 20,
+        "backup": "expected",
+        "planning_alpha": 0.5,
+        "outcomes": 4,
+        "gamma": 0.999,
+        "alpha": 0.0,
+        "initial": 1.0,
+    },
+    "taxi": {"planning_steps": 50, "gamma": 0.99, "alpha": 1.0},
+    "mountain_car": {
+        "low": (-1.2, -0.07),
+        "high": (0.6, 0.07),
+        "bins": (40, 40),
+        "planning_steps": 20,
+        "backup": "expected",
+        "planning_alpha": 0.5,
+        "outcomes": 8,
+        "alpha": 0.2,
+        "epsilon": 0.05,
+        "gamma": 0.99,
+    },
+}
+PRESETS["prioritized_sweeping"] = {
+    "frozen_lake": {"planning_steps": 20, "outcomes": 4, "gamma": 0.999, "alpha": 1.0, "initial": 1.0},
+    "taxi": {"planning_steps": 20, "gamma": 0.99, "alpha": 1.0},
+    "rod": {"planning_steps": 20, "alpha": 1.0, "threshold": 1e-5, "initial": 0.99, "epsilon": 0.0},
+}
 PRESETS["latent_mpc"] = {"pendulum": {}}
 PRESETS["gt_cem"] = {
     task: {k: v for k, v in settings.items() if k in ("horizon", "population", "elites", "iterations")}
@@ -105,6 +138,12 @@ DEFAULT_PRESETS = {
     "halfcheetah": "halfcheetah",
     "reacher": "reacher",
     "pusher": "pusher",
+    "blockingmaze": "blocking_maze",
+    "shortcutmaze": "shortcut_maze",
+    "frozenlake": "frozen_lake",
+    "taxi": "taxi",
+    "mountaincar": "mountain_car",
+    "rod": "rod",
 }
 
 

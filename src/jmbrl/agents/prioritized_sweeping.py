@@ -77,42 +77,88 @@ def prioritized_sweeping(env: Env, config: PrioritizedSweepingConfig = Prioritiz
     def record(state: SweepingState, rows: Transition, valid: Array) -> SweepingState:
         numbered = tabular.numbered_rows(cells, rows, valid)
         pairs = jnp.where(valid, numbered.obs * actions + rows.action, -1)
-        known = predecessors.remember(state.known, pairs, numbered.next_obs)
-        state = state._replace(params=model.observe(state.params, rows, valid), known=known)
-        return jax.lax.scan(lambda state, pair: (consider(state, pair[None]), None), state, pairs)[0]
+        params = model.observe(state.params, rows, valid)
+        queue = consider(state.queue, state.learner.values, params.weights, pairs, config.gamma, threshold)
+        return SweepingState(params, state.learner, queue, predecessors.remember(state.known, pairs, numbered.next_obs))
 
-    def errors(state: SweepingState, pairs: Array) -> Array:
-        place = jnp.divmod(jnp.maximum(pairs, 0), actions)
-        values = state.learner.values
-        return bellman_error(values, values[place], successors(state.params.weights, *place), config.gamma)
-
-    def consider(state: SweepingState, pairs: Array) -> SweepingState:
-        """Queue those of ``pairs[P]`` (negative: none) that would change enough."""
-        priority = jnp.abs(errors(state, pairs))
-        wanted = (pairs >= 0) & (priority > threshold)
-        return state._replace(queue=priority_queue.push(state.queue, pairs, priority, wanted))
-
-    def one(state: SweepingState, _: None) -> tuple[SweepingState, tuple]:
-        queue, pair, priority = priority_queue.pop(state.queue)
-        busy = priority > 0
-        place = jnp.divmod(pair, actions)
-        change = jnp.where(busy, config.alpha * errors(state, pair[None])[0], 0.0)
-        learned = learners.QState(state.learner.values.at[place].add(change))
-        state = state._replace(queue=queue, learner=learned)
-        return consider(state, jnp.where(busy, state.known.pairs[place[0]], -1)), (busy, priority)
+    def one(state: SweepingState, _: None) -> tuple[SweepingState, Swept]:
+        values, queue, swept = sweep_once(
+            state.learner.values,
+            state.queue,
+            state.params.weights,
+            state.known.pairs,
+            alpha=config.alpha,
+            gamma=config.gamma,
+            threshold=threshold,
+        )
+        return state._replace(learner=learners.QState(values), queue=queue), swept
 
     def sweep(key: Key, state: SweepingState, step: Array) -> tuple[SweepingState, dict]:
         del key, step
-        state, (busy, priority) = jax.lax.scan(one, state, None, steps)
+        state, swept = jax.lax.scan(one, state, None, steps)
         info = {
-            "sweep/backups": jnp.sum(busy, dtype=jnp.float32),
+            "sweep/backups": jnp.sum(swept.priority > 0, dtype=jnp.float32),
             "sweep/queue": priority_queue.length(state.queue).astype(jnp.float32),
             "sweep/dropped": state.known.dropped.astype(jnp.float32),
-            "sweep/change": jnp.max(priority),
+            "sweep/change": jnp.max(swept.priority),
         }
         return state, info
 
     return tabular.agent(model, learner, cells, init, record, ((1, sweep),))
+
+
+class Swept(NamedTuple):
+    """One update: the pair's number, its priority (0: the queue was empty, nothing was done), what was added to it."""
+
+    pair: Array
+    priority: Array
+    change: Array
+
+
+def sweep_once(
+    values: Array,
+    queue: priority_queue.PriorityQueue,
+    table: models.Outcomes,
+    leads: Array,
+    *,
+    alpha: float | Array,
+    gamma: float | Array,
+    threshold: float | Array,
+) -> tuple[Array, priority_queue.PriorityQueue, Swept]:
+    """Update the queue's first pair by ``alpha`` times its Bellman error and queue what leads to its state.
+
+    Args:
+      values: ``float32[S, A]``.
+      queue: over ``S * A`` pairs.
+      table: the weights of a ``transition_table``.
+      leads: ``int32[S, P]``, the pairs known to lead to each state, -1 where there is none.
+      alpha, gamma, threshold: step size, discount, and the smallest change that is queued.
+    """
+    actions = values.shape[1]
+    queue, pair, priority = priority_queue.pop(queue)
+    busy = priority > 0
+    change = jnp.where(busy, alpha * _errors(values, table, pair, gamma), 0.0)
+    values = values.at[jnp.divmod(pair, actions)].add(change)
+    before = jnp.where(busy, leads[pair // actions], -1)
+    return values, consider(queue, values, table, before, gamma, threshold), Swept(pair, priority, change)
+
+
+def consider(
+    queue: priority_queue.PriorityQueue,
+    values: Array,
+    table: models.Outcomes,
+    pairs: Array,
+    gamma: float | Array,
+    threshold: float | Array,
+) -> priority_queue.PriorityQueue:
+    """Queue those of ``pairs[P]``, all different (negative: none), whose Bellman error exceeds ``threshold``."""
+    priority = jnp.abs(_errors(values, table, pairs, gamma))
+    return priority_queue.push(queue, pairs, priority, (pairs >= 0) & (priority > threshold))
+
+
+def _errors(values: Array, table: models.Outcomes, pairs: Array, gamma: float | Array) -> Array:
+    place = jnp.divmod(jnp.maximum(pairs, 0), values.shape[1])
+    return bellman_error(values, values[place], successors(table, *place), gamma)
 
 
 SYSTEMS = (

@@ -58,7 +58,7 @@ def tabular(preset: Case, repeats: int = 5) -> dict[str, Any]:
       many were timed), ``numpy_ns_per_update`` (the fastest run's), ``ratio`` and ``ratio_p50`` (of the medians).
 
     Raises:
-      ValueError: a setting outside its range, or an episode that does not end.
+      ValueError: a setting outside its range, or a run that does not finish its episodes.
     """
     system = checks.choice("system", preset.system, tuple(SETTINGS))
     runs, repeats = checks.integer("runs", preset.runs, 1), checks.integer("repeats", repeats, 1)
@@ -74,7 +74,7 @@ def tabular(preset: Case, repeats: int = 5) -> dict[str, Any]:
     compiled, compile_s = compiled_ahead(jax.vmap(train), keys)
     _, history = jax.block_until_ready(compiled(keys))
     sizes = memory(compiled)
-    imagined = np.sum(history[IMAGINED[system]], dtype=np.float64) if preset.planning_steps else 0
+    imagined = np.sum(np.asarray(history[IMAGINED[system]]), dtype=np.float64) if preset.planning_steps else 0
     updates = runs * steps + int(imagined)
     del history
     times = np.asarray([seconds(lambda: compiled(keys)) for _ in range(repeats)])
@@ -113,7 +113,7 @@ def against_numpy(case: Case, steps: int, per_update: np.ndarray) -> dict[str, f
     taken: list[float] = []
     while len(taken) < case.runs and (not taken or sum(taken) < case.numpy_seconds):
         start = time.perf_counter()
-        dyna_q(len(taken), steps, case.planning_steps, resolution=case.resolution, **SETTINGS["dyna_q"])
+        dyna_q(len(taken), steps, case.planning_steps, resolution=case.resolution, alpha=SETTINGS["dyna_q"]["alpha"])
         taken.append(time.perf_counter() - start)
     loop = np.asarray(taken) / (steps * (1 + case.planning_steps))
     return {

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmbrl import checks
+from jmbrl.agents.prioritized_sweeping import consider, sweep_once
 from jmbrl.data import predecessors, priority_queue, visits
 from jmbrl.learners.q_learning import back_up, bellman_error
 from jmbrl.models.transition_table import Outcomes, seen, successors
@@ -125,25 +126,16 @@ def _sweep(
     tried = seen(table)
     states, actions = tried.shape
 
-    def errors(values: Array, pairs: Array) -> Array:
-        place = jnp.divmod(jnp.maximum(pairs, 0), actions)
-        return bellman_error(values, values[place], successors(table, *place), gamma)
-
-    def consider(queue: priority_queue.PriorityQueue, values: Array, pairs: Array) -> priority_queue.PriorityQueue:
-        priority = jnp.abs(errors(values, pairs))
-        return priority_queue.push(queue, pairs, priority, (pairs >= 0) & (priority > threshold))
-
     def one(loop: tuple) -> tuple:
         i, queue, values, order = loop
-        queue, pair, _ = priority_queue.pop(queue)
-        change = errors(values, pair[None])[0]
-        values = values.at[jnp.divmod(pair, actions)].add(change)
-        queue = consider(queue, values, known.pairs[pair // actions])
-        return i + 1, queue, values, Order(order.pairs.at[i].set(pair), order.change.at[i].set(change))
+        values, queue, swept = sweep_once(
+            values, queue, table, known.pairs, alpha=1.0, gamma=gamma, threshold=threshold
+        )
+        return i + 1, queue, values, Order(order.pairs.at[i].set(swept.pair), order.change.at[i].set(swept.change))
 
     start = jnp.full((states, actions), initial, jnp.float32)
     everything = jnp.where(tried.ravel(), jnp.arange(states * actions), -1)
-    queue = consider(priority_queue.empty_queue(states * actions), start, everything)
+    queue = consider(priority_queue.empty_queue(states * actions), start, table, everything, gamma, threshold)
     nothing = Order(jnp.full(updates, -1, jnp.int32), jnp.zeros(updates))
     loop = (jnp.zeros((), jnp.int32), queue, start, nothing)
     return jax.lax.while_loop(lambda loop: (loop[0] < updates) & jnp.any(loop[1].best > 0), one, loop)[-1]
