@@ -80,3 +80,16 @@ def test_predecessors_are_kept_once_each_and_counted_where_there_is_no_room():
     assert int(known.dropped) == 1
     with pytest.raises(ValueError, match="predecessors must be at least 1"):
         predecessors.no_predecessors(3, 0)
+
+
+def test_one_word_is_split_exactly_and_many_states_take_two():
+    words = jnp.asarray([0, 1, 2**31, 2**32 - 1, 123456789], jnp.uint32)
+    for count in (1, 3, 6, 54, 2**16):
+        index, rest = visits._below(words, jnp.asarray(count))
+        product = [int(word) * count for word in np.asarray(words)]
+        np.testing.assert_array_equal(index, [p >> 32 for p in product])
+        np.testing.assert_array_equal(rest, [p & 0xFFFFFFFF for p in product])
+    many = visits.visit(visits.no_visits(70_000, 2), jnp.asarray([69_999, 5]), jnp.asarray([1, 0]))
+    states, actions = visits.sample_visited(KEY, many, 4_000, False)
+    assert set(zip(states.tolist(), actions.tolist(), strict=True)) == {(69_999, 1), (5, 0)}
+    np.testing.assert_allclose(np.mean(states == 5), 0.5, atol=0.04)

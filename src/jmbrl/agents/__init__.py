@@ -4,6 +4,7 @@ from jmbrl.agents import dyna as _dyna
 from jmbrl.agents import dyna_q as _dyna_q
 from jmbrl.agents import latent_mpc as _latent_mpc
 from jmbrl.agents import mpc_by_name as _mpc
+from jmbrl.agents import on_policy as _on_policy
 from jmbrl.agents import pets as _pets
 from jmbrl.agents import prioritized_sweeping as _sweeping
 from jmbrl.agents import random as _random
@@ -12,13 +13,14 @@ from jmbrl.agents.dyna_q import DynaQConfig, DynaQState, dyna_q
 from jmbrl.agents.latent_mpc import LatentMPCConfig, latent_mpc
 from jmbrl.agents.mpc import mpc
 from jmbrl.agents.mpc_by_name import MPCConfig, mpc_by_name
+from jmbrl.agents.on_policy import PPOConfig, TRPOConfig, on_policy, ppo, trpo
 from jmbrl.agents.pets import PETSConfig, pets
 from jmbrl.agents.presets import PRESETS, default_preset
 from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, SweepingState, prioritized_sweeping
 from jmbrl.agents.system import System
 from jmbrl.agents.tabular import greedy_steps
 
-_PAGES = (_random, _mpc, _pets, _dyna, _dyna_q, _sweeping, _latent_mpc)
+_PAGES = (_random, _mpc, _pets, _dyna, _dyna_q, _sweeping, _latent_mpc, _on_policy)
 SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system in page.SYSTEMS}
 
 __all__ = [
@@ -30,9 +32,11 @@ __all__ = [
     "LatentMPCConfig",
     "MPCConfig",
     "PETSConfig",
+    "PPOConfig",
     "PrioritizedSweepingConfig",
     "SweepingState",
     "System",
+    "TRPOConfig",
     "default_preset",
     "dyna",
     "dyna_q",
@@ -41,6 +45,9 @@ __all__ = [
     "latent_mpc",
     "mpc",
     "mpc_by_name",
+    "on_policy",
     "pets",
+    "ppo",
     "prioritized_sweeping",
+    "trpo",
 ]

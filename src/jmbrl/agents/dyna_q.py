@@ -81,6 +81,8 @@ def dyna_q(env: Env, config: DynaQConfig = DynaQConfig()) -> Agent:
         return DynaQState(params, learned, visits.visit(state.visits, numbered.obs, rows.action))
 
     def bonus(state: DynaQState, pair: tuple) -> Array:
+        if plain:
+            return jnp.zeros(pair[0].shape)
         elapsed = state.visits.now - state.visits.last[pair]
         return kappa * jnp.sqrt(jnp.maximum(elapsed, 0).astype(jnp.float32))
 

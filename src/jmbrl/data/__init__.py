@@ -1,7 +1,18 @@
 """What was seen: replay, sequences, normalisers and logged data."""
 
 from jmbrl.data.agreement import Agreement, AgreementWarning, check_actions, check_functions, check_given
-from jmbrl.data.replay import Replay, add, empty, finite, from_arrays, rows, sample, sample_sequences
+from jmbrl.data.replay import (
+    Replay,
+    add,
+    empty,
+    finite,
+    from_arrays,
+    rows,
+    sample,
+    sample_places,
+    sample_sequences,
+    take,
+)
 
 __all__ = [
     "Agreement",
@@ -16,5 +27,7 @@ __all__ = [
     "from_arrays",
     "rows",
     "sample",
+    "sample_places",
     "sample_sequences",
+    "take",
 ]

@@ -13,6 +13,9 @@ import numpy as np
 from jmbrl import checks
 from jmbrl.types import Array, Discrete, Key, Sequence, Spec, Transition
 
+# With half the rows broken one of 65,000 is still missing after so many draws.
+ROUNDS = 16
+
 
 class Replay(NamedTuple):
     """A ring per environment.
@@ -110,11 +113,47 @@ def rows(replay: Replay) -> tuple[Transition, Array]:
 
 def sample(key: Key, replay: Replay, batch: int) -> Transition:
     """``batch`` rows, uniformly with replacement among the valid ones (row 0 while there is none)."""
+    return take(replay, sample_places(key, replay, batch))
+
+
+def take(replay: Replay, places: Array) -> Transition:
+    """The rows at ``places``, any shape of ``int32`` in ``[0, capacity * num_envs)``: ``row * num_envs + env``."""
+    return jax.tree.map(lambda x: x.reshape(replay.valid.size, *x.shape[2:])[places], replay.data)
+
+
+def sample_places(key: Key, replay: Replay, batch: int) -> Array:
+    """Where ``sample``'s rows lie, ``int32[batch]``; exactly uniform among the valid rows.
+
+    Rejection: a place of the filled part is drawn, and drawn again where its row is broken, ``ROUNDS`` times at most.
+    Rows that found nothing are looked up in a running count of the valid ones, a pass over the whole ring. Both are
+    loops that usually do not run, as those cost nothing under ``vmap`` either (a ``cond`` would pay for both branches).
+    """
     valid = replay.valid.reshape(-1)
-    order = jnp.cumsum(valid)
-    wanted = jax.random.randint(key, (batch,), 0, jnp.maximum(order[-1], 1))
-    index = jnp.minimum(jnp.searchsorted(order, wanted + 1), valid.size - 1)
-    return jax.tree.map(lambda x: x.reshape(valid.size, *x.shape[2:])[index], replay.data)
+    filled = jnp.maximum(replay.size * replay.num_envs, 1)
+    # While all rows are valid these are the places of a plain draw; the loops' keys are none of that draw's own.
+    key_rounds, key_exact = (jax.random.fold_in(key, 2**31 + i) for i in range(2))
+    places = jax.random.randint(key, (batch,), 0, filled)
+
+    def missing(loop: tuple[Array, Array, Array]) -> Array:
+        return (loop[0] < ROUNDS) & ~jnp.all(loop[2])
+
+    def redraw(loop: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        i, places, found = loop
+        drawn = jax.random.randint(jax.random.fold_in(key_rounds, i), (batch,), 0, filled)
+        places = jnp.where(found, places, drawn)
+        return i + 1, places, valid[places]
+
+    def look_up(loop: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        _, places, found = loop
+        # Were the count the same at each turn, the compiler would make it before the loop, and always.
+        order = jnp.cumsum(valid & ~jnp.all(found))
+        wanted = jax.random.randint(key_exact, (batch,), 0, jnp.maximum(order[-1], 1))
+        # Where nothing is valid the search ends behind the last place.
+        exact = jnp.searchsorted(order, wanted + 1).astype(places.dtype) % valid.size
+        return jnp.zeros((), jnp.int32), jnp.where(found, places, exact), jnp.ones_like(found)
+
+    first = jnp.zeros((), jnp.int32), places, valid[places]
+    return jax.lax.while_loop(lambda loop: ~jnp.all(loop[2]), look_up, jax.lax.while_loop(missing, redraw, first))[1]
 
 
 def sample_sequences(key: Key, replay: Replay, batch: int, length: int) -> Sequence:

@@ -59,17 +59,31 @@ def sample_visited(key: Key, visits: Visits, count: int, untried: bool) -> tuple
 
     Source: Sutton & Barto 2018, the box of section 8.2, steps (f).
     """
-    which, choice = jax.random.uniform(key, (2, count))
-    state = visits.order[_index(which, visits.states)]
+    if visits.order.shape[0] <= 2**16:
+        place, rest = _below(jax.random.bits(key, (count,), jnp.uint32), visits.states)
+    else:
+        first, rest = jax.random.bits(key, (2, count), jnp.uint32)
+        share = (first >> 8).astype(jnp.float32) * 2.0**-24
+        place = jnp.clip((share * visits.states).astype(jnp.int32), 0, jnp.maximum(visits.states - 1, 0))
+    state = visits.order[place]
     choices = visits.tried.shape[1]
     if untried:
-        action = _index(choice, jnp.asarray(choices))
+        action, _ = _below(rest, jnp.asarray(choices))
     else:
         rank = jnp.cumsum(visits.tried[state], axis=1)
-        action = jnp.sum(rank <= _index(choice, rank[:, -1])[:, None], axis=1, dtype=jnp.int32)
+        wanted, _ = _below(rest, rank[:, -1])
+        action = jnp.sum(rank <= wanted[:, None], axis=1, dtype=jnp.int32)
     return jnp.where(visits.states > 0, state, -1), jnp.minimum(action, choices - 1)
 
 
-def _index(uniform: Array, count: Array) -> Array:
-    """An index below ``count``, at least 0; a product close to ``count`` may round up to it."""
-    return jnp.clip((uniform * count).astype(jnp.int32), 0, jnp.maximum(count - 1, 0))
+def _below(words: Array, count: Array) -> tuple[Array, Array]:
+    """An index below ``count`` (0 where that is 0) from uniform 32-bit words, and what is left of them, uniform again.
+
+    A word times ``count`` has the index above bit 32 and the rest below it. Random words are what a planning step costs
+    most, so one serves for two draws; probabilities are off by at most ``count / 2^32`` in all. For counts up to 2^16.
+    """
+    count = jnp.asarray(count).astype(jnp.uint32)
+    high, low = words >> 16, words & 0xFFFF
+    # The product in two halves, as there are no 64-bit integers.
+    middle = high * count + ((low * count) >> 16)
+    return (middle >> 16).astype(jnp.int32), (middle << 16) | ((low * count) & 0xFFFF)

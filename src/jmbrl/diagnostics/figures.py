@@ -82,19 +82,28 @@ def learning_curve(rows: Sequence[dict], title: str = "") -> Figure:
     """Episode returns against environment steps, as they came and as a running maximum.
 
     The plain curve is the honest one; papers on planning with learned models often print the running maximum, so
-    it stands beside it and says so.
+    it stands beside it and says so. Where episodes differ in length a third panel shows that: in a maze every return is
+    the same, and the steps to the goal are what is learned.
 
     Args:
       rows: rows of ``metrics.jsonl``; those with ``episode_return`` count.
     """
     curves = episode_curves(rows)
-    figure, (left, right) = new(2, sharey=True)
+    lengths = episode_curves(rows, "episode_length")
+    differ = len(np.unique(np.concatenate([y for _, y in lengths]))) > 1 if lengths else False
+    figure, axes = new(3 if differ else 2)
+    left, right = axes[:2]
+    right.sharey(left)
+    if differ:
+        band(axes[2], lengths, colour=COLOURS[2])
+        axes[2].set(yscale="log", ylabel="steps")
+        axes[2].set_title("length of each training episode", fontsize="medium")
     band(left, curves)
     band(right, [(x, np.maximum.accumulate(y)) for x, y in curves], colour=COLOURS[1])
     left.set_title("each training episode", fontsize="medium")
     right.set_title("running maximum", fontsize="medium")
     left.set_ylabel("episode return")
-    for axis in (left, right):
+    for axis in axes:
         axis.set_xlabel("environment steps")
     if title:
         figure.suptitle(title, fontsize="medium")

@@ -1,16 +1,25 @@
 """Improving a policy or a value from batches: one file a method."""
 
+from jmbrl.learners.advantages import gae, returns
 from jmbrl.learners.cloning import CloningState, cloning
+from jmbrl.learners.ppo import PPOState, ppo
 from jmbrl.learners.q_learning import QState, back_up, bellman_error, q_learning
 from jmbrl.learners.sac import SACState, sac
+from jmbrl.learners.trpo import TRPOState, trpo
 
 __all__ = [
     "CloningState",
+    "PPOState",
     "QState",
     "SACState",
+    "TRPOState",
     "back_up",
     "bellman_error",
     "cloning",
+    "gae",
+    "ppo",
     "q_learning",
+    "returns",
     "sac",
+    "trpo",
 ]

@@ -1,4 +1,4 @@
-"""Three distributions. The last axis is the event; every other axis is a batch."""
+"""Four distributions. The last axis is the event; every other axis is a batch."""
 
 from typing import NamedTuple
 
@@ -64,6 +64,39 @@ class TanhNormal(NamedTuple):
         # log(1 - tanh(u)^2) = 2 (log 2 - u - softplus(-2u)) does not cancel for large |u|.
         correction = jnp.sum(2.0 * (_LOG_2 - raw - jax.nn.softplus(-2.0 * raw)), axis=-1)
         return Normal(self.mean, self.std).log_prob(raw) - correction
+
+
+class ClippedNormal(NamedTuple):
+    """A diagonal Gaussian clipped to ``[-1, 1]``: what a Gaussian policy executes where the actuator saturates.
+
+    The tails lie on the borders as point masses, and ``log_prob`` is that of the *clipped* action (density inside,
+    mass on a border), so that it can be taken from what was executed. Its gradient has the mean of the unclipped
+    one's and less variance (Fujita & Maeda 2018, arXiv 1802.07564, equation 10).
+    """
+
+    mean: Array
+    std: Array
+
+    def sample(self, key: Key) -> Array:
+        return jnp.clip(Normal(self.mean, self.std).sample(key), -1.0, 1.0)
+
+    def mode(self) -> Array:
+        return jnp.clip(self.mean, -1.0, 1.0)
+
+    def log_prob(self, x: Array) -> Array:
+        """``float32[...]``: summed over the last axis; ``x`` in ``[-1, 1]``."""
+        z = (x - self.mean) / self.std
+        inside = -0.5 * (z * z + _LOG_2PI) - jnp.log(self.std)
+        below, above = (jax.scipy.special.log_ndtr((-1.0 - side * self.mean) / self.std) for side in (1.0, -1.0))
+        return jnp.sum(jnp.where(x >= 1.0, above, jnp.where(x <= -1.0, below, inside)), axis=-1)
+
+    def entropy(self) -> Array:
+        """Of the Gaussian before the clip."""
+        return Normal(self.mean, self.std).entropy()
+
+    def kl(self, other: "ClippedNormal") -> Array:
+        """Of the Gaussians before the clip, which bounds that of the clipped ones from above."""
+        return Normal(self.mean, self.std).kl(Normal(other.mean, other.std))
 
 
 class Categorical(NamedTuple):

@@ -1,0 +1,66 @@
+"""The stochastic policies of on-policy learners."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl.networks import MLP, Categorical, ClippedNormal
+from jmbrl.types import ActionSpace, Array, Continuous, Key, PyTree
+
+# A narrower policy is float32 rounding around its mean; a wider one only ever hits the borders.
+LOG_STD = (-7.0, 3.0)
+_HIDDEN, _SMALL, _ONE = (jax.nn.initializers.orthogonal(scale) for scale in (2.0**0.5, 0.01, 1.0))
+
+
+class Policy(NamedTuple):
+    """``init(key) -> weights``, ``distribution(weights, features[..., F])`` and
+    ``act(key, weights, features[F], explore) -> (action, log_prob)``."""
+
+    init: Callable
+    distribution: Callable
+    act: Callable
+
+
+def policy(
+    action: ActionSpace,
+    features: int,
+    *,
+    hidden: Sequence[int],
+    activation: Callable[[Array], Array] = jnp.tanh,
+    initial_std: float | Array = 1.0,
+) -> Policy:
+    r"""A Gaussian :math:`N(f(s), \sigma^2)` clipped to the box, or a softmax of :math:`f(s)`.
+
+    :math:`\sigma` is one learned number per dimension, whatever the state, in units of the box ``[-1, 1]``. As in the
+    papers' code the Gaussian is not squashed and the world clips it; the probabilities here are those of the action
+    after the clip (``networks.ClippedNormal``), because the clipped action is what data hold and models learn from.
+    """
+    continuous = isinstance(action, Continuous)
+    size = action.dim if isinstance(action, Continuous) else action.n
+    net = MLP(tuple(hidden), size, activation, kernel_init=_HIDDEN, final_init=_SMALL)
+
+    def init(key: Key) -> PyTree:
+        weights = {"net": net.init(key, jnp.zeros(features))}
+        log_std = jnp.full(size, jnp.log(jnp.asarray(initial_std, jnp.float32)))
+        return weights | {"log_std": log_std} if continuous else weights
+
+    def distribution(weights: PyTree, x: Array) -> ClippedNormal | Categorical:
+        out = cast(Array, net.apply(weights["net"], x))
+        if not continuous:
+            return Categorical(out)
+        return ClippedNormal(out, jnp.broadcast_to(jnp.exp(jnp.clip(weights["log_std"], *LOG_STD)), out.shape))
+
+    def act(key: Key, weights: PyTree, x: Array, explore: bool) -> tuple[Array, Array]:
+        pi = distribution(weights, x)
+        chosen = pi.sample(key) if explore else pi.mode()
+        chosen = chosen if continuous else chosen.astype(jnp.int32)
+        return chosen, pi.log_prob(chosen)
+
+    return Policy(init, distribution, act)
+
+
+def value_net(hidden: Sequence[int], activation: Callable[[Array], Array] = jnp.tanh) -> MLP:
+    """The network of a state's value; its last axis of size 1 is to be dropped."""
+    return MLP(tuple(hidden), 1, activation, kernel_init=_HIDDEN, final_init=_ONE)

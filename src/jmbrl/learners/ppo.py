@@ -1,0 +1,187 @@
+"""Proximal policy optimisation with a clipped objective (Schulman et al. 2017, arXiv 1707.06347), on trajectories."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jmbrl import checks
+from jmbrl.learners.advantages import flat, gae, paths, settle, standardised, weighted_mean
+from jmbrl.learners.baselines import shuffled
+from jmbrl.learners.policies import policy, value_net
+from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
+
+
+class PPOState(NamedTuple):
+    """``policy`` and ``value``: weights. ``opt``: of both."""
+
+    policy: PyTree
+    value: PyTree
+    opt: PyTree
+
+
+class _Rows(NamedTuple):
+    """What a minibatch needs, ``[N, ...]``; ``log_prob`` and ``value`` as they were before the update."""
+
+    obs: Array
+    action: Array
+    log_prob: Array
+    value: Array
+    advantage: Array
+    target: Array
+    weight: Array
+
+
+def clipped_gain(ratio: Array, advantage: Array, clip: float | Array) -> Array:
+    r"""What PPO maximises, per row: :math:`\min(\rho A, \operatorname{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A)` (eq. 7)."""
+    return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
+
+
+def value_error(value: Array, old: Array, target: Array, clip: float | Array | None) -> Array:
+    r"""Squared error per row; with ``clip`` the larger of it and that of the value kept within ``clip`` of ``old``."""
+    error = (value - target) ** 2
+    if clip is None:
+        return error
+    return jnp.maximum(error, (old + jnp.clip(value - old, -clip, clip) - target) ** 2)
+
+
+def ppo(
+    action: ActionSpace,
+    features: int,
+    *,
+    hidden: Sequence[int] = (64, 64),
+    activation: Callable[[Array], Array] = jnp.tanh,
+    initial_std: float | Array = 1.0,
+    learning_rate: float | Array = 3e-4,
+    decay_updates: int | None = None,
+    gamma: float | Array = 0.99,
+    lam: float | Array = 0.95,
+    clip: float | Array = 0.2,
+    value_clip: float | Array | None = None,
+    value_weight: float | Array = 0.5,
+    entropy: float | Array = 0.0,
+    epochs: int = 10,
+    minibatches: int = 32,
+    max_grad_norm: float | Array = 0.5,
+    normalize_advantages: bool = True,
+    reward_scale: float | Array = 1.0,
+) -> Learner:
+    r"""Several passes of minibatch gradient steps on one batch, with no gain from moving far.
+
+    .. math:: L = -E[\min(\rho \hat A, \operatorname{clip}(\rho, 1 - \epsilon, 1 + \epsilon) \hat A)]
+              + c_1 E[(V - \hat R)^2] - c_2 E[H(\pi)], \qquad \rho = \pi(a|s) / \pi_0(a|s)
+
+    ``update(key, state, data, mask=None)`` and ``act`` are those of ``learners.trpo``. Advantages and targets
+    :math:`\hat R = \hat A + V` are computed once, :math:`\pi_0` is the policy at the update's start.
+
+    Args:
+      action: any space.
+      features: ``F``, the width of the features.
+      hidden, activation: of the policy's and of the value's network; they share nothing.
+      initial_std: of a continuous policy at the start, in units of the box ``[-1, 1]``, above 0.
+      learning_rate: of Adam, at least 0.
+      decay_updates: the learning rate falls in a straight line to 0 over this many updates; None: it stays.
+      gamma, lam: discount and trace decay, in ``[0, 1]``.
+      clip: :math:`\epsilon`, above 0.
+      value_clip: how far the value may move in one update before its loss stops rewarding it, in scaled returns; None:
+        as far as it likes.
+      value_weight: :math:`c_1`.
+      entropy: :math:`c_2`.
+      epochs: passes over the batch.
+      minibatches: per pass, of ``T B / minibatches`` rows (rounded down) in a new random order.
+      max_grad_norm: longer gradients, of all weights together, are shortened to this.
+      normalize_advantages: to mean 0 and standard deviation 1 in each minibatch.
+      reward_scale: rewards are multiplied by it; values near 1 learn fastest.
+
+    Returns:
+      A ``Learner`` with state ``PPOState``. ``info``, scalars, means over the gradient steps: ``policy_loss``,
+      ``value_loss``, ``entropy`` (nats), ``kl`` (nats, estimated: :math:`E[\rho - 1 - \log \rho]`), ``clipped`` (share
+      of rows with :math:`|\rho - 1| > \epsilon`); ``value`` (mean, before the update); the counters ``nonfinite_loss``,
+      ``nonfinite_grad``, ``skipped`` and ``updates``. An update with a number that is not finite changes nothing; one
+      without any row neither, and is not counted.
+
+    Raises:
+      ValueError: a number outside its range; fewer rows than minibatches.
+
+    Source: Schulman et al. 2017; details as in OpenAI baselines (Adam's epsilon 1e-5, orthogonal weights).
+    """
+    features = checks.integer("features", features, 1)
+    hidden = tuple(checks.integer("hidden", width, 1) for width in hidden)
+    checks.number("initial_std", initial_std, 1e-3)
+    checks.number("learning_rate", learning_rate, 0.0)
+    for name, value in (("gamma", gamma), ("lam", lam)):
+        checks.number(name, value, 0.0, 1.0)
+    for name, value in (("clip", clip), ("max_grad_norm", max_grad_norm)):
+        checks.number(name, value, 1e-12)
+    for name, value in (("value_weight", value_weight), ("entropy", entropy)):
+        checks.number(name, value, 0.0)
+    if value_clip is not None:
+        checks.number("value_clip", value_clip, 1e-12)
+    checks.number("reward_scale", reward_scale)
+    epochs = checks.integer("epochs", epochs, 1)
+    parts = checks.integer("minibatches", minibatches, 1)
+    rate = learning_rate
+    if decay_updates is not None:
+        last = checks.integer("decay_updates", decay_updates, 1) * epochs * parts
+        rate = lambda count: learning_rate * jnp.maximum(1.0 - count / last, 0.0)  # noqa: E731
+    pi = policy(action, features, hidden=hidden, activation=activation, initial_std=initial_std)
+    net = value_net(hidden, activation)
+    optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(rate, eps=1e-5))
+
+    def init(key: Key) -> PPOState:
+        key_policy, key_value = jax.random.split(key)
+        weights = pi.init(key_policy), net.init(key_value, jnp.zeros(features))
+        return PPOState(*weights, optimizer.init(weights))
+
+    def act(key: Key, state: PPOState, x: Array, explore: bool) -> tuple[Array, Array]:
+        checks.same_shape("features", jnp.shape(x)[-1:], (features,), "ppo")
+        return pi.act(key, state.policy, x, explore)
+
+    def value_of(weights: PyTree, x: Array) -> Array:
+        return cast(Array, net.apply(weights, x))[..., 0]
+
+    def judged(state: PPOState, data: Transition, weight: Array) -> _Rows:
+        value, following = value_of(state.value, data.obs), value_of(state.value, data.next_obs)
+        reward = reward_scale * data.reward
+        advantage = gae(reward, value, following, data.terminated, data.truncated, gamma, lam)
+        log_prob = pi.distribution(state.policy, data.obs).log_prob(data.action)
+        return flat(_Rows(data.obs, data.action, log_prob, value, advantage, advantage + value, weight))
+
+    def loss(weights: tuple[PyTree, PyTree], rows: _Rows) -> tuple[Array, dict[str, Array]]:
+        mean = lambda x: weighted_mean(x, rows.weight)  # noqa: E731
+        new = pi.distribution(weights[0], rows.obs)
+        change = new.log_prob(rows.action) - rows.log_prob
+        ratio = jnp.exp(change)
+        gain = standardised(rows.advantage, rows.weight) if normalize_advantages else rows.advantage
+        info = {
+            "policy_loss": -mean(clipped_gain(ratio, gain, clip)),
+            "value_loss": mean(value_error(value_of(weights[1], rows.obs), rows.value, rows.target, value_clip)),
+            "entropy": mean(new.entropy()),
+            "kl": mean(ratio - 1.0 - change),
+            "clipped": mean((jnp.abs(ratio - 1.0) > clip).astype(jnp.float32)),
+        }
+        return info["policy_loss"] + value_weight * info["value_loss"] - entropy * info["entropy"], info
+
+    def update(
+        key: Key, state: PPOState, data: Transition, mask: Array | None = None
+    ) -> tuple[PPOState, dict[str, Array]]:
+        seen, weight = paths(data, mask, features, "ppo")
+        if weight.size < parts:
+            raise ValueError(f"minibatches must be at most the number of rows {weight.size}, got {parts}")
+        rows = judged(state, seen, weight)
+
+        def step(now: PPOState, index: Array) -> tuple[PPOState, tuple]:
+            weights = now.policy, now.value
+            (total, info), grads = jax.value_and_grad(loss, has_aux=True)(weights, jax.tree.map(lambda x: x[index], rows))
+            steps, opt = optimizer.update(grads, now.opt, weights)
+            return PPOState(*cast(tuple, optax.apply_updates(weights, steps)), opt), (total, optax.global_norm(grads), info)
+
+        order = shuffled(key, weight.size, epochs, parts)
+        new, (totals, norms, info) = jax.lax.scan(step, state, order)
+        state, health = settle(new, state, (totals, seen), norms, weight)
+        info = {name: jnp.mean(values) for name, values in info.items()}
+        return state, info | {"value": weighted_mean(rows.value, rows.weight)} | health
+
+    return Learner(init, act, update)
