@@ -18,7 +18,7 @@ from jmbrl.envs.native import rod
 
 import common
 
-SEEDS, STEPS, EVERY = 5, 100_000, 5_000
+SEEDS, STEPS, EVERY = 5, 80_000, 5_000
 SHARED = {"gamma": 0.95, "alpha": 1.0}
 ARMS = {
     "prioritized sweeping": (

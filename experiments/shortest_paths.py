@@ -102,7 +102,7 @@ def draw(rows: list[dict], path: common.Path) -> None:
         share[mazes.index(r["setting"]), arms.index(r["arm"])] = np.mean(np.asarray(r["values"]) == 0)
     fig, axis = plt.subplots(figsize=(6.4, 4.2), constrained_layout=True)
     image = axis.imshow(share, vmin=0, vmax=1, cmap="viridis", aspect="auto")
-    axis.set_xticks(range(len(arms)), [arm.replace(", ", ",\n") for arm in arms], fontsize=8)
+    axis.set_xticks(range(len(arms)), arms, rotation=20, ha="right", fontsize=8)
     axis.set_yticks(range(len(mazes)), mazes, fontsize=8)
     fig.colorbar(image, label="share of seeds on a shortest path")
     fig.savefig(path.with_suffix(".png"), dpi=110)

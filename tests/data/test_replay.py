@@ -143,3 +143,36 @@ def test_add_traces_once():
     for t in range(6):
         replay = add(replay, row(float(t)))
     assert add._cache_size() == 1
+
+
+sample_places = jax.jit(data.sample_places, static_argnums=2)
+
+
+def with_broken(share, capacity=64, size=60):
+    """A ring of one environment, ``size`` rows of which about ``share`` are broken."""
+    valid = (jax.random.uniform(jax.random.key(3), (capacity, 1)) >= share) & (jnp.arange(capacity) < size)[:, None]
+    return data.empty(SPEC, capacity)._replace(valid=valid, size=jnp.int32(size))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 0.97])
+def test_places_are_uniform_among_valid_rows_however_many_are_broken(share):
+    """Chi-square against the exact shares; with 97 % broken most rows take the way of the exact search."""
+    replay = with_broken(share)
+    places = np.asarray(sample_places(KEY, replay, 6000))
+    valid = np.flatnonzero(replay.valid)
+    assert set(places.tolist()) <= set(valid.tolist())
+    wanted = 6000 / len(valid)
+    statistic = np.sum((np.bincount(places, minlength=64)[valid] - wanted) ** 2) / wanted
+    freedom = len(valid) - 1
+    assert statistic < freedom + 5 * np.sqrt(2 * freedom) + 1e-9
+
+
+def test_a_replay_of_broken_rows_alone_still_answers():
+    np.testing.assert_array_equal(sample_places(KEY, with_broken(1.0), 6000), 0)
+
+
+def test_places_name_the_rows_that_are_sampled():
+    replay = filled(6, num_envs=3, broken=(2,))
+    places = data.sample_places(KEY, replay, 40)
+    jax.tree.map(np.testing.assert_array_equal, data.take(replay, places), data.sample(KEY, replay, 40))
+    np.testing.assert_array_equal(data.take(replay, jnp.asarray([4])).obs, [[1, 1]])  # second row, second environment

@@ -58,7 +58,7 @@ def test_the_queue_agrees_with_a_heap():
             top, best = heap[0]
             assert (int(item), float(priority)) == (best, -top)
             del wanted[best]
-        assert int(priority_queue.length(queue)) == len(wanted)
+        assert int(queue.count) == len(wanted)
 
 
 def test_an_empty_queue_pops_nothing_and_one_of_one_item_works():
@@ -68,7 +68,7 @@ def test_an_empty_queue_pops_nothing_and_one_of_one_item_works():
     queue = priority_queue.push(queue, jnp.asarray([0, 0]), jnp.asarray([3.0, 9.0]), jnp.asarray([True, False]))
     queue, item, priority = priority_queue.pop(queue)
     assert (int(item), float(priority)) == (0, 3.0)
-    assert int(priority_queue.length(queue)) == 0
+    assert int(queue.count) == 0
     with pytest.raises(ValueError, match="count must be at least 1"):
         priority_queue.empty_queue(0)
 

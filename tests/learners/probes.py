@@ -38,8 +38,8 @@ def probe(name: str, action: ActionSpace = TWO, gamma: float = 0.7) -> Probe:
     * ``sign``: one step, observation -1 or 1, the reward is the observation.
     * ``later``: observation 0, then 1; the reward 1 comes with the second step.
     * ``action``: one step; two actions: the second earns 1, the first 0; a box: ``1 - (a - 0.5)^2``.
-    * ``both``: one step, observation -1 or 1; two actions: 1 for the first at -1 and for the second at 1, else 0; a box:
-      ``1 - (a - 0.5 obs)^2``.
+    * ``both``: one step, observation -1 or 1; two actions: 1 for the first at -1 and for the second at 1, else 0; a
+      box: ``1 - (a - 0.5 obs)^2``.
     * ``endless``: reward 1 for ever, cut off by a time limit every 4 steps.
     """
     signs, origin, both = jnp.asarray([[-1.0], [1.0]]), jnp.zeros((1, 1)), jnp.asarray([[0.0], [1.0]])
@@ -81,7 +81,7 @@ def probe(name: str, action: ActionSpace = TWO, gamma: float = 0.7) -> Probe:
 
 
 def rollout(key, env: Env, act=None, length: int = 8, num_envs: int = 64) -> Transition:
-    """``Transition[length, num_envs]`` of ``act(key, obs) -> action`` in fresh worlds; None: uniformly random actions."""
+    """``Transition[length, num_envs]`` of ``act(key, obs) -> action`` in fresh worlds; None: random actions."""
     worlds = env.vector(num_envs)
     key_reset, key_run = jax.random.split(key)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jmbrl import checks, data, learners, models
+from jmbrl.agents.off_policy import summary
 from jmbrl.agents.system import System
 from jmbrl.rollout import imagine
 from jmbrl.types import Agent, Array, Discrete, Env, Key, Learner, Model, Params, PyTree, Spec, Trajectory, Transition
@@ -218,10 +219,10 @@ def imagined_trials(
             return learner.update(inputs[0], learned, inputs[1])
 
         learned, info = jax.lax.scan(body, state.learner, (jax.random.split(key_updates, updates), by_update))
-        return state._replace(learner=learned), {f"learner/{name}": _summary(name, x) for name, x in info.items()}
+        return state._replace(learner=learned), {f"learner/{name}": summary(name, x) for name, x in info.items()}
 
     def mixed(key: Key, key_encode: Key, state: DynaState) -> Transition:
-        """Rows of all updates of a step, drawn at once: finding valid rows costs a pass over the ring."""
+        """Rows of all updates of a step, drawn at once."""
         key_real, key_imagined = jax.random.split(key)
         parts = []
         if real:
@@ -261,11 +262,6 @@ def features_shape(model: Model) -> tuple[int, ...]:
         return model.features(params, model.initial(params))
 
     return jax.eval_shape(look, jax.random.key(0)).shape
-
-
-def _summary(name: str, values: Array) -> Array:
-    counts = ("nonfinite_loss", "nonfinite_grad", "skipped", "updates")
-    return jnp.sum(values) if name in counts else jnp.mean(values)
 
 
 SYSTEMS = (System("dyna", DynaConfig, dyna, "soft actor-critic on real and imagined rows (Dyna; MBPO's rollouts)"),)

@@ -75,7 +75,11 @@ def on_policy(spec: Spec, learner: Learner, *, batch: int = 2048, normalize_obse
             keep = ok.reshape(ok.shape + (1,) * (new.ndim - 1))
             return ring.at[state.cursor].set(jnp.where(keep, new, jnp.zeros_like(new)).astype(ring.dtype))
 
-        return state._replace(rows=jax.tree.map(write, state.rows, rows), valid=state.valid.at[state.cursor].set(ok), cursor=state.cursor + 1)
+        return state._replace(
+            rows=jax.tree.map(write, state.rows, rows),
+            valid=state.valid.at[state.cursor].set(ok),
+            cursor=state.cursor + 1,
+        )
 
     def update(key: Key, state: OnPolicyState, step: Array) -> tuple[OnPolicyState, dict]:
         del step

@@ -26,7 +26,7 @@ class PrioritizedSweepingConfig(tabular.TabularConfig):
     initial: float = 0.0
     threshold: float = 1e-4  # smaller changes are not queued
     outcomes: int = 1  # next states remembered per pair; 1: a deterministic world
-    predecessors: int = 32  # pairs remembered per state that lead there; rows without room are counted
+    predecessors: int = 16  # pairs remembered per state that lead there; rows without room are counted
 
 
 class SweepingState(NamedTuple):
@@ -81,28 +81,27 @@ def prioritized_sweeping(env: Env, config: PrioritizedSweepingConfig = Prioritiz
         queue = consider(state.queue, state.learner.values, params.weights, pairs, config.gamma, threshold)
         return SweepingState(params, state.learner, queue, predecessors.remember(state.known, pairs, numbered.next_obs))
 
-    def one(state: SweepingState, _: None) -> tuple[SweepingState, Swept]:
-        values, queue, swept = sweep_once(
-            state.learner.values,
-            state.queue,
-            state.params.weights,
-            state.known.pairs,
-            alpha=config.alpha,
-            gamma=config.gamma,
-            threshold=threshold,
-        )
-        return state._replace(learner=learners.QState(values), queue=queue), swept
-
     def sweep(key: Key, state: SweepingState, step: Array) -> tuple[SweepingState, dict]:
         del key, step
-        state, swept = jax.lax.scan(one, state, None, steps)
+        options = {"alpha": config.alpha, "gamma": config.gamma, "threshold": threshold}
+
+        def goes_on(loop: tuple) -> Array:
+            return (loop[0] < steps) & (loop[2].count > 0)
+
+        def one(loop: tuple) -> tuple:
+            done, values, queue, largest = loop
+            values, queue, swept = sweep_once(values, queue, state.params.weights, state.known.pairs, **options)
+            return done + 1, values, queue, jnp.maximum(largest, swept.priority)
+
+        start = (jnp.zeros((), jnp.int32), state.learner.values, state.queue, jnp.zeros(()))
+        done, values, queue, largest = jax.lax.while_loop(goes_on, one, start)
         info = {
-            "sweep/backups": jnp.sum(swept.priority > 0, dtype=jnp.float32),
-            "sweep/queue": priority_queue.length(state.queue).astype(jnp.float32),
+            "sweep/backups": done.astype(jnp.float32),
+            "sweep/queue": queue.count.astype(jnp.float32),
             "sweep/dropped": state.known.dropped.astype(jnp.float32),
-            "sweep/change": jnp.max(swept.priority),
+            "sweep/change": largest,
         }
-        return state, info
+        return state._replace(learner=learners.QState(values), queue=queue), info
 
     return tabular.agent(model, learner, cells, init, record, ((1, sweep),))
 

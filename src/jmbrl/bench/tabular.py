@@ -22,13 +22,14 @@ IMAGINED = {"dyna_q": "plan/backups", "prioritized_sweeping": "sweep/backups"}  
 
 
 class Case(NamedTuple):
-    """Runs on the Dyna maze; as many real steps as it takes until each has its ``episodes``."""
+    """Runs on the Dyna maze: ``steps`` real ones; None: as many as it takes until each has its ``episodes``."""
 
     system: str = "dyna_q"
     planning_steps: int = 50
     resolution: int = 1
     runs: int = 30
     episodes: int = 50
+    steps: int | None = None
     numpy_seconds: float = 60.0  # runs of the NumPy loop begin within so long; at least one, at most ``runs``
 
 
@@ -37,8 +38,8 @@ CASES = {
     "dyna_q_5": Case(planning_steps=5),
     "dyna_q_50": Case(),
     "sweeping": Case("prioritized_sweeping", planning_steps=5),
-    "dyna_q_50_fine": Case(resolution=6, episodes=5),
-    "sweeping_fine": Case("prioritized_sweeping", planning_steps=5, resolution=6, episodes=5),
+    "dyna_q_50_fine": Case(resolution=6, steps=2000),
+    "sweeping_fine": Case("prioritized_sweeping", planning_steps=5, resolution=6, steps=2000),
 }
 SETTINGS = {"dyna_q": {"alpha": 0.1}, "prioritized_sweeping": {"alpha": 0.5, "threshold": 1e-4}}
 
@@ -51,8 +52,8 @@ def tabular(preset: Case, repeats: int = 5) -> dict[str, Any]:
       repeats: timed calls.
 
     Returns:
-      ``steps``: real steps of each run, so that all have their ``episodes``. ``updates``: of all runs together, the
-      imagined ones and one for each real step (so sweeping's source counts too). ``ms`` (the best call),
+      ``steps``: real steps of each run. ``updates``: of all runs together, the imagined ones and one for each real step
+      (so sweeping's source counts too; its queue is empty until the first goal is met). ``ms`` (the best call),
       ``ms_p50``, ``us_per_step`` (``ms`` over ``steps``: one step of all runs side by side), ``ns_per_update``,
       ``compile_s``; ``program_mb``, ``peak_mb``, ``base_mb`` (the process before). Of Dyna-Q also ``numpy_runs`` (how
       many were timed), ``numpy_ns_per_update`` (the fastest run's), ``ratio`` and ``ratio_p50`` (of the medians).
@@ -69,9 +70,8 @@ def tabular(preset: Case, repeats: int = 5) -> dict[str, Any]:
     config = page.config(planning_steps=preset.planning_steps, **SETTINGS[system])
     agent = page.make(env, config)
     keys = jax.random.split(jax.random.key(0), runs)
-    steps = steps_until(make_train(env, agent, PATIENCE), keys, episodes)
-    train = make_train(env, agent, steps)
-    compiled, compile_s = compiled_ahead(jax.vmap(train), keys)
+    steps = steps_until(make_train(env, agent, PATIENCE), keys, episodes) if preset.steps is None else preset.steps
+    compiled, compile_s = compiled_ahead(jax.vmap(make_train(env, agent, steps)), keys)
     _, history = jax.block_until_ready(compiled(keys))
     sizes = memory(compiled)
     imagined = np.sum(np.asarray(history[IMAGINED[system]]), dtype=np.float64) if preset.planning_steps else 0

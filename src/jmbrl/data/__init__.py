@@ -1,6 +1,7 @@
 """What was seen: replay, sequences, normalisers and logged data."""
 
 from jmbrl.data.agreement import Agreement, AgreementWarning, check_actions, check_functions, check_given
+from jmbrl.data.n_step import NStepRows, n_step
 from jmbrl.data.replay import (
     Replay,
     add,
@@ -17,6 +18,7 @@ from jmbrl.data.replay import (
 __all__ = [
     "Agreement",
     "AgreementWarning",
+    "NStepRows",
     "Replay",
     "add",
     "check_actions",
@@ -25,6 +27,7 @@ __all__ = [
     "empty",
     "finite",
     "from_arrays",
+    "n_step",
     "rows",
     "sample",
     "sample_places",

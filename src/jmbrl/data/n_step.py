@@ -27,7 +27,9 @@ class NStepRows(NamedTuple):
 def n_step(replay: Replay, places: Array, steps: int, gamma: float | Array) -> NStepRows:
     r"""The rows at ``places`` with the rewards of up to ``steps`` steps.
 
-    .. math:: R_t^{(k)} = \sum_{i=0}^{k-1} \gamma^i r_{t+i}, \qquad y_t = R_t^{(k)} + \gamma^k (1 - d_{t+k-1}) V(s_{t+k})
+    .. math:: R_t = \sum_{i=0}^{k-1} \gamma^i r_{t+i}, \qquad y_t = R_t + \gamma^k (1 - d_{t+k-1}) V(s_{t+k})
+
+    with :math:`d = 1` where a row terminated; of this ``reward`` is :math:`R` and ``discount`` :math:`\gamma^k`.
 
     ``k`` is ``steps`` or less: a sum ends with the episode, at the newest row, and before a row that arrived broken. So
     a time limit (truncation) shortens the sum, and what it bootstraps from is the true successor.

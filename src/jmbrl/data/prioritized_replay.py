@@ -1,8 +1,9 @@
 """Rows drawn by how much they still teach (Schaul et al. 2016, arXiv 1511.05952): a sum tree beside the ring.
 
-A node holds the sum of its two children and the leaves the rows' priorities: one array, so that it lives inside compiled
-programs. Beside it a two-level table of cumulative sums (``data.priority_queue``'s shape) was measured: 256 rows drawn
-and renewed take 77 us of 10^6 here against 900 us (three levels: 260 us, four: 120 us), and 87 against 310 us of 10^5.
+A node holds the sum of its two children and the leaves the rows' priorities: one array, so that it lives inside
+compiled programs. Two levels of cumulative sums (the shape of ``data.priority_queue``) were measured beside it, on a
+CPU: to draw and renew 256 of 10^6 rows takes 77 us here and 900 us there (three levels: 260, four: 120), of 10^5 rows
+87 us and 310 us.
 """
 
 from typing import NamedTuple
@@ -17,8 +18,13 @@ SMALLEST = 1e-6  # added to every error, so that no row is forgotten
 
 
 class Priorities(NamedTuple):
-    r"""``tree``: ``float32[2 M]``, node ``i`` is the sum of ``2 i`` and ``2 i + 1``, the leaves :math:`p_i^\alpha` begin
-    at ``M``, a power of 2 (0: no such row). ``largest``: the largest :math:`p^\alpha` so far, which new rows get."""
+    r"""Sums of priorities.
+
+    Attributes:
+      tree: ``float32[2 M]``, ``M`` a power of 2. Node ``i`` is the sum of ``2 i`` and ``2 i + 1``; the leaves, which begin
+        at ``M``, are :math:`p^\alpha`, or 0 where there is no row.
+      largest: the largest :math:`p^\alpha` so far, which new rows get.
+    """
 
     tree: Array
     largest: Array

@@ -14,10 +14,12 @@ from jmbrl.types import Array
 
 
 class PriorityQueue(NamedTuple):
-    """``priority``: ``float32[blocks, width]``, 0 where a number is not queued; ``best``: ``float32[blocks]``."""
+    """``priority``: ``float32[blocks, width]``, 0 where a number is not queued; ``best``: ``float32[blocks]``;
+    ``count``: ``int32``, how many are queued."""
 
     priority: Array
     best: Array
+    count: Array
 
 
 def empty_queue(count: int) -> PriorityQueue:
@@ -25,7 +27,7 @@ def empty_queue(count: int) -> PriorityQueue:
     count = checks.integer("count", count, 1)
     width = math.isqrt(count - 1) + 1
     blocks = -(-count // width)
-    return PriorityQueue(jnp.zeros((blocks, width)), jnp.zeros(blocks))
+    return PriorityQueue(jnp.zeros((blocks, width)), jnp.zeros(blocks), jnp.zeros((), jnp.int32))
 
 
 def push(queue: PriorityQueue, items: Array, priorities: Array, wanted: Array) -> PriorityQueue:
@@ -38,10 +40,11 @@ def push(queue: PriorityQueue, items: Array, priorities: Array, wanted: Array) -
     """
     blocks, width = queue.priority.shape
     block = jnp.where(wanted, items // width, blocks)  # beyond the last one: dropped
+    new = wanted & (queue.priority.at[block, items % width].get(mode="fill", fill_value=0.0) == 0)
     priority = queue.priority.at[block, items % width].set(priorities, mode="drop")
     # A lower priority may have replaced its block's best.
     best = queue.best.at[block].set(jnp.max(priority[jnp.minimum(block, blocks - 1)], axis=1), mode="drop")
-    return PriorityQueue(priority, best)
+    return PriorityQueue(priority, best, queue.count + jnp.sum(new, dtype=jnp.int32))
 
 
 def pop(queue: PriorityQueue) -> tuple[PriorityQueue, Array, Array]:
@@ -51,10 +54,7 @@ def pop(queue: PriorityQueue) -> tuple[PriorityQueue, Array, Array]:
     row = queue.priority[block]
     place = jnp.argmax(row)
     rest = row.at[place].set(0.0)
-    left = PriorityQueue(queue.priority.at[block].set(rest), queue.best.at[block].set(jnp.max(rest)))
+    left = PriorityQueue(
+        queue.priority.at[block].set(rest), queue.best.at[block].set(jnp.max(rest)), queue.count - (row[place] > 0)
+    )
     return left, (block * width + place).astype(jnp.int32), row[place]
-
-
-def length(queue: PriorityQueue) -> Array:
-    """How many numbers are queued."""
-    return jnp.sum(queue.priority > 0, dtype=jnp.int32)

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jmbrl.fast_bits import fast_bits
 from jmbrl.types import Array, Key
 
 
@@ -60,9 +61,9 @@ def sample_visited(key: Key, visits: Visits, count: int, untried: bool) -> tuple
     Source: Sutton & Barto 2018, the box of section 8.2, steps (f).
     """
     if visits.order.shape[0] <= 2**16:
-        place, rest = _below(jax.random.bits(key, (count,), jnp.uint32), visits.states)
+        place, rest = _below(fast_bits(key, (count,)), visits.states)
     else:
-        first, rest = jax.random.bits(key, (2, count), jnp.uint32)
+        first, rest = fast_bits(key, (2, count))
         share = (first >> 8).astype(jnp.float32) * 2.0**-24
         place = jnp.clip((share * visits.states).astype(jnp.int32), 0, jnp.maximum(visits.states - 1, 0))
     state = visits.order[place]

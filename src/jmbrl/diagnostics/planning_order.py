@@ -138,4 +138,4 @@ def _sweep(
     queue = consider(priority_queue.empty_queue(states * actions), start, table, everything, gamma, threshold)
     nothing = Order(jnp.full(updates, -1, jnp.int32), jnp.zeros(updates))
     loop = (jnp.zeros((), jnp.int32), queue, start, nothing)
-    return jax.lax.while_loop(lambda loop: (loop[0] < updates) & jnp.any(loop[1].best > 0), one, loop)[-1]
+    return jax.lax.while_loop(lambda loop: (loop[0] < updates) & (loop[1].count > 0), one, loop)[-1]

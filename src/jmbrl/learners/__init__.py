@@ -2,6 +2,7 @@
 
 from jmbrl.learners.advantages import gae, returns
 from jmbrl.learners.cloning import CloningState, cloning
+from jmbrl.learners.dqn import DQNState, dqn
 from jmbrl.learners.ppo import PPOState, ppo
 from jmbrl.learners.q_learning import QState, back_up, bellman_error, q_learning
 from jmbrl.learners.sac import SACState, sac
@@ -9,6 +10,7 @@ from jmbrl.learners.trpo import TRPOState, trpo
 
 __all__ = [
     "CloningState",
+    "DQNState",
     "PPOState",
     "QState",
     "SACState",
@@ -16,6 +18,7 @@ __all__ = [
     "back_up",
     "bellman_error",
     "cloning",
+    "dqn",
     "gae",
     "ppo",
     "q_learning",

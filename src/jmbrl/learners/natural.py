@@ -99,19 +99,18 @@ def natural_step(
     # Without a gradient there is no direction, and nothing to divide by.
     full = jnp.where(length > 0, jnp.sqrt(2.0 * max_kl / jnp.where(length > 0, length, 1.0)), 0.0) * direction
 
-    def attempt(k: Array) -> tuple[Array, Array, Array]:
+    def attempt(loop: tuple) -> tuple:
+        k = loop[0]
         theta = start + shrink**k * full
         gain, away = objective(theta) - before, kl(theta)
-        return (gain > 0) & (away <= slack * max_kl), gain, away
+        return k + 1, (gain > 0) & (away <= slack * max_kl), gain, away
 
-    def body(loop: tuple) -> tuple:
-        k = loop[0] + 1
-        return k, *attempt(k)
-
-    first = jnp.zeros((), jnp.int32)
-    searching = lambda loop: (loop[0] + 1 < backtracks) & ~loop[1]  # noqa: E731
-    k, accepted, gain, away = jax.lax.while_loop(searching, body, (first, *attempt(first)))
-    end = jnp.where(accepted, start + shrink**k * full, start)
     zero = jnp.zeros(())
+    searching = lambda loop: (loop[0] < backtracks) & ~loop[1]  # noqa: E731
+    tries, accepted, gain, away = jax.lax.while_loop(
+        searching, attempt, (jnp.zeros((), jnp.int32), jnp.zeros((), bool), zero, zero)
+    )
+    k = tries - 1
+    end = jnp.where(accepted, start + shrink**k * full, start)
     gain, away = jnp.where(accepted, gain, zero), jnp.where(accepted, away, zero)
     return end, Step(gain, away, accepted, k, gradient, direction)

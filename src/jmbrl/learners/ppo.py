@@ -35,7 +35,7 @@ class _Rows(NamedTuple):
 
 
 def clipped_gain(ratio: Array, advantage: Array, clip: float | Array) -> Array:
-    r"""What PPO maximises, per row: :math:`\min(\rho A, \operatorname{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A)` (eq. 7)."""
+    r"""What PPO maximises (eq. 7): :math:`\min(\rho A, \operatorname{clip}(\rho, 1 - \epsilon, 1 + \epsilon) A)`."""
     return jnp.minimum(ratio * advantage, jnp.clip(ratio, 1.0 - clip, 1.0 + clip) * advantage)
 
 
@@ -174,9 +174,15 @@ def ppo(
 
         def step(now: PPOState, index: Array) -> tuple[PPOState, tuple]:
             weights = now.policy, now.value
-            (total, info), grads = jax.value_and_grad(loss, has_aux=True)(weights, jax.tree.map(lambda x: x[index], rows))
+            (total, info), grads = jax.value_and_grad(loss, has_aux=True)(
+                weights, jax.tree.map(lambda x: x[index], rows)
+            )
             steps, opt = optimizer.update(grads, now.opt, weights)
-            return PPOState(*cast(tuple, optax.apply_updates(weights, steps)), opt), (total, optax.global_norm(grads), info)
+            return PPOState(*cast(tuple, optax.apply_updates(weights, steps)), opt), (
+                total,
+                optax.tree.norm(grads),
+                info,
+            )
 
         order = shuffled(key, weight.size, epochs, parts)
         new, (totals, norms, info) = jax.lax.scan(step, state, order)

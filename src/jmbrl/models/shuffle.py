@@ -7,7 +7,7 @@ capacity in every epoch. Here each position's image is computed on its own.
 import jax
 import jax.numpy as jnp
 
-from jmbrl.networks.noise import mix32
+from jmbrl.fast_bits import mix32
 from jmbrl.types import Array, Key
 
 _ROUNDS = 24

@@ -13,8 +13,8 @@ class NoisyDense(nn.Module):
     .. math:: y = (\mu^w + \sigma^w \odot f(\varepsilon^{in}) f(\varepsilon^{out})^\top)^\top x
               + \mu^b + \sigma^b \odot f(\varepsilon^{out}), \qquad f(x) = \operatorname{sgn}(x) \sqrt{|x|}
 
-    One draw of the noise serves all rows of a call; it comes from the stream ``"noise"``
-    (``apply(params, x, rngs={"noise": key})``). Without that stream the layer is the dense one of its means.
+    Call: ``float32[..., F] -> float32[..., outputs]``. The noise, standard normal ``float32[F + outputs]`` (or more: the
+    first ones are taken), is the same for all rows; without it the layer is the dense one of its means.
 
     Attributes:
       outputs: width of the output.
@@ -27,7 +27,7 @@ class NoisyDense(nn.Module):
     sigma: float = 0.5
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, noise: Array | None = None) -> Array:
         inputs = x.shape[-1]
         bound = inputs**-0.5
 
@@ -39,8 +39,8 @@ class NoisyDense(nn.Module):
         bias = self.param("bias", uniform, (self.outputs,))
         kernel_sigma = self.param("kernel_sigma", constant, (inputs, self.outputs))
         bias_sigma = self.param("bias_sigma", constant, (self.outputs,))
-        if self.has_rng("noise"):
-            noise = jax.random.normal(self.make_rng("noise"), (inputs + self.outputs,))
+        if noise is not None:
+            noise = noise[: inputs + self.outputs]
             into, out = jnp.split(jnp.sign(noise) * jnp.sqrt(jnp.abs(noise)), [inputs])
             kernel = kernel + kernel_sigma * jnp.outer(into, out)
             bias = bias + bias_sigma * out

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl.networks.noisy import NoisyDense
-from jmbrl.types import Array
+from jmbrl.types import Array, Key
 
 
 def dueling(value: Array, advantage: Array) -> Array:
@@ -23,7 +23,7 @@ def dueling(value: Array, advantage: Array) -> Array:
 
 
 class QNetwork(nn.Module):
-    """``float32[..., F] -> float32[..., actions, atoms]``.
+    """``float32[..., F] -> float32[..., actions, atoms]``; with a key noisy layers are noisy, the same for all rows.
 
     Attributes:
       actions: how many.
@@ -43,21 +43,26 @@ class QNetwork(nn.Module):
     sigma: float = 0.5
     activation: Callable[[Array], Array] = jax.nn.relu
 
-    def layer(self, width: int) -> nn.Module:
-        # Torso and heads as for other policies and values: Glorot, which keeps first values small.
-        glorot = nn.initializers.glorot_uniform()
-        return NoisyDense(width, self.sigma) if self.noisy else nn.Dense(width, kernel_init=glorot)
-
-    def stream(self, x: Array, widths: Sequence[int], outputs: int) -> Array:
-        for width in widths:
-            x = self.activation(self.layer(width)(x))
-        return self.layer(outputs * self.atoms)(x).reshape(*x.shape[:-1], outputs, self.atoms)
-
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, key: Key | None = None) -> Array:
+        # Drawn at once: a draw a layer would be most of what compiles.
+        widest = max(x.shape[-1], *self.hidden, self.actions * self.atoms)
+        drawn = self.noisy and key is not None
+        noise = iter(jax.random.normal(key, (len(self.hidden) + 3, 2 * widest)) if drawn else ())
+
+        def layer(x: Array, width: int) -> Array:
+            if self.noisy:
+                return NoisyDense(width, self.sigma)(x, next(noise, None))
+            return nn.Dense(width, kernel_init=nn.initializers.glorot_uniform())(x)
+
+        def stream(x: Array, widths: Sequence[int], outputs: int) -> Array:
+            for width in widths:
+                x = self.activation(layer(x, width))
+            return layer(x, outputs * self.atoms).reshape(*x.shape[:-1], outputs, self.atoms)
+
         if not self.dueling:
-            return self.stream(x, self.hidden, self.actions)
+            return stream(x, self.hidden, self.actions)
         for width in self.hidden[:-1]:
-            x = self.activation(self.layer(width)(x))
+            x = self.activation(layer(x, width))
         own = self.hidden[-1:]
-        return dueling(self.stream(x, own, 1), self.stream(x, own, self.actions))
+        return dueling(stream(x, own, 1), stream(x, own, self.actions))

@@ -1,0 +1,222 @@
+"""Model-free agents that learn from a replay: soft actor-critic and deep Q-learning, the baselines of every table."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl import checks, data, envs, learners
+from jmbrl.agents.system import System
+from jmbrl.data import prioritized_replay as priority
+from jmbrl.envs.wrappers import vector_size
+from jmbrl.types import Agent, Array, Env, Key, Learner, PyTree, Spec, Transition
+
+
+class Priority(NamedTuple):
+    """How rows are preferred: ``alpha`` as in ``data.prioritized_replay``; ``beta`` grows to 1 within ``beta_steps``
+    environment steps."""
+
+    alpha: float | Array = 0.5
+    beta: float | Array = 0.4
+    beta_steps: int | Array = 100_000
+
+
+class OffPolicyState(NamedTuple):
+    """``priorities``: of the rows, None where they are drawn uniformly."""
+
+    replay: data.Replay
+    priorities: priority.Priorities | None
+    learner: PyTree
+
+
+def off_policy(
+    spec: Spec,
+    learner: Learner,
+    *,
+    batch_size: int = 256,
+    updates: float = 1,
+    warmup: int | None = None,
+    capacity: int = 1_000_000,
+    n_step: int = 1,
+    gamma: float | Array = 0.99,
+    prioritized: Priority | None = None,
+) -> Agent:
+    """Act with a learner that is improved on batches of rows seen earlier. What it sees are the observations.
+
+    Args:
+      spec: of the environment; its observation is a vector.
+      learner: takes ``Transition[B]`` (``learners.sac``, ``learners.dqn``).
+      batch_size: rows per update.
+      updates: per environment step; below 1 the reciprocal of a whole number, ``0.25`` is one update every 4 steps.
+      warmup: environment steps of random actions before the first update, at least 1; None: one episode.
+      capacity: rows kept per environment.
+      n_step: steps in a return. Above 1, and with ``prioritized``, the learner must take ``data.NStepRows``.
+      gamma: discount in these returns, the learner's own.
+      prioritized: draw rows by the ``priority`` that the learner reports; None: uniformly.
+
+    Raises:
+      ValueError: an observation that is no vector; a number outside its range.
+
+    Metrics: ``learner/...``, per update period.
+    """
+    vector_size("off_policy", spec)
+    batch_size = checks.integer("batch_size", batch_size, 1)
+    period, per_period = schedule(updates)
+    warmup = checks.integer("warmup", spec.max_steps if warmup is None else warmup, 1)
+    capacity = checks.integer("capacity", capacity, 1)
+    n_step = checks.integer("n_step", n_step, 1, capacity)
+    checks.number("gamma", gamma, 0.0, 1.0)
+    for name, value, high in zip(("alpha", "beta", "beta_steps"), prioritized or (), (None, 1.0, None), strict=False):
+        checks.number(name, value, 0.0, high)
+
+    def init(key: Key, num_envs: int) -> OffPolicyState:
+        priorities = None if prioritized is None else priority.no_priorities(capacity * num_envs)
+        return OffPolicyState(data.empty(spec, capacity, num_envs), priorities, learner.init(key))
+
+    def act(key: Key, state: OffPolicyState, carry: tuple, obs: PyTree, is_first: Array, explore: bool) -> tuple:
+        del is_first
+        action, _ = learner.act(key, state.learner, obs, explore)
+        return action, carry, {}
+
+    def record(state: OffPolicyState, rows: Transition, valid: Array) -> OffPolicyState:
+        replay, priorities = data.add(state.replay, rows, valid), state.priorities
+        if priorities is not None:
+            places = state.replay.cursor * replay.num_envs + jnp.arange(replay.num_envs)
+            priorities = priority.arrived(priorities, places, replay.valid[state.replay.cursor])
+        return state._replace(replay=replay, priorities=priorities)
+
+    def draw(key: Key, state: OffPolicyState, step: Array) -> tuple[Array, Transition | data.NStepRows]:
+        if prioritized is None or state.priorities is None:
+            places = data.sample_places(key, state.replay, batch_size)
+            rows = data.take(state.replay, places)
+            return places, rows if n_step == 1 else data.n_step(state.replay, places, n_step, gamma)
+        places, chance = priority.sample_by_priority(key, state.priorities, batch_size)
+        done = jnp.minimum(step / jnp.maximum(prioritized.beta_steps, 1), 1.0)
+        weight = priority.importance(chance, prioritized.beta + (1.0 - prioritized.beta) * done)
+        return places, data.n_step(state.replay, places, n_step, gamma)._replace(weight=weight)
+
+    def improve(key: Key, state: OffPolicyState, step: Array) -> tuple[OffPolicyState, dict]:
+        def one(state: OffPolicyState, key: Key) -> tuple[OffPolicyState, dict]:
+            key_rows, key_update = jax.random.split(key)
+            places, rows = draw(key_rows, state, step)
+            learned, info = learner.update(key_update, state.learner, rows)
+            errors, priorities = info.pop("priority", None), state.priorities
+            if prioritized is not None and priorities is not None and errors is not None:
+                priorities = priority.learned(priorities, places, errors, prioritized.alpha)
+            return state._replace(learner=learned, priorities=priorities), info
+
+        state, info = jax.lax.scan(one, state, jax.random.split(key, per_period))
+        return state, {f"learner/{name}": summary(name, x) for name, x in info.items()}
+
+    return Agent(init, lambda state: (), act, record, ((period, improve),), warmup)
+
+
+def schedule(updates: float) -> tuple[int, int]:
+    """``(period, per_period)``: environment steps between updates, and how many are made then.
+
+    >>> schedule(20), schedule(0.25)
+    ((1, 20), (4, 1))
+    """
+    checks.number("updates", updates, 0.0)
+    period = 1 if updates >= 1 or updates == 0 else round(1 / updates)
+    per_period = round(updates * period)
+    if per_period < 1 or abs(per_period / period - updates) > 1e-6 * updates:
+        raise ValueError(f"updates must be a whole number or 1 divided by one, got {updates}")
+    return period, per_period
+
+
+def summary(name: str, values: Array) -> Array:
+    """What becomes of a learner's ``info`` over several updates: counters are added up, the rest is averaged."""
+    counts = ("nonfinite_loss", "nonfinite_grad", "skipped", "updates")
+    return jnp.sum(values) if name in counts else jnp.mean(values)
+
+
+# --------------------------------------------------------------------------------------------- the systems
+
+
+@dataclasses.dataclass(frozen=True)
+class SACConfig:
+    """Settings; defaults are the paper's (Haarnoja et al. 2018, arXiv 1812.05905, table 1)."""
+
+    hidden: tuple[int, ...] = (256, 256)
+    learning_rate: float = 3e-4
+    gamma: float = 0.99
+    tau: float = 0.005
+    alpha: float = 1.0  # temperature at the start
+    learn_alpha: bool = True
+    target_entropy: float | None = None  # nats; None: -dim
+    reward_scale: float = 1.0
+    batch_size: int = 256
+    updates: float = 1  # per environment step
+    warmup: int | None = 5000  # environment steps; None: one episode
+    capacity: int = 1_000_000
+
+
+def sac(env: Env, config: SACConfig = SACConfig()) -> Agent:
+    """Soft actor-critic alone: a stochastic policy, twin critics, a learned temperature."""
+    own = ("hidden", "learning_rate", "gamma", "tau", "alpha", "learn_alpha", "target_entropy", "reward_scale")
+    settings = {name: getattr(config, name) for name in own}
+    learner = learners.sac(env.spec.action, vector_size("sac", env.spec), **settings)
+    rest = {name: getattr(config, name) for name in ("batch_size", "updates", "warmup", "capacity")}
+    return off_policy(env.spec, learner, **rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class DQNConfig:
+    """Settings; defaults are Dopamine's for its small control tasks (``jax/agents/dqn/configs/dqn_cartpole.gin``), but
+    for epsilon, which falls to its 0.01 within 1000 updates, and the warm-up of one episode (there 500 steps).
+
+    Rainbow is ``double``, ``dueling``, ``noisy``, ``prioritized``, ``atoms=51`` and ``n_step=3``; the settings of these
+    parts are those of Hessel et al. 2018 (table 1).
+    """
+
+    action_bins: int | tuple[int, ...] | None = None  # values per dimension of continuous actions
+    hidden: tuple[int, ...] = (512, 512)
+    learning_rate: float = 1e-3
+    adam_eps: float = 3.125e-4
+    gamma: float = 0.99
+    double: bool = False
+    dueling: bool = False
+    noisy: bool = False
+    sigma: float = 0.5
+    atoms: int = 1  # 51: a distribution of the return between v_min and v_max
+    v_min: float = -10.0
+    v_max: float = 10.0
+    loss: str = "huber"
+    tau: float = 1.0
+    target_every: int = 25  # updates
+    epsilon: tuple[float, float] | None = (1.0, 0.01)  # None: noisy layers explore
+    epsilon_updates: int = 1000
+    n_step: int = 1
+    prioritized: bool = False
+    priority_alpha: float = 0.5
+    priority_beta: float = 0.4
+    beta_steps: int = 100_000  # environment steps
+    batch_size: int = 128
+    updates: float = 0.25  # per environment step
+    warmup: int | None = None  # environment steps; None: one episode
+    capacity: int = 50_000
+
+
+def dqn(env: Env, config: DQNConfig = DQNConfig()) -> Agent:
+    """Deep Q-learning, with as much of Rainbow as the settings say."""
+    own = ("hidden", "learning_rate", "adam_eps", "gamma", "double", "dueling", "noisy", "sigma", "atoms", "v_min")
+    own += ("v_max", "loss", "tau", "target_every", "epsilon", "epsilon_updates")
+    settings = {name: getattr(config, name) for name in own}
+    learner = learners.dqn(env.spec.action, vector_size("dqn", env.spec), **settings)
+    rest = {name: getattr(config, name) for name in ("batch_size", "updates", "warmup", "capacity", "n_step", "gamma")}
+    preferred = Priority(config.priority_alpha, config.priority_beta, config.beta_steps)
+    return off_policy(env.spec, learner, **rest, prioritized=preferred if config.prioritized else None)
+
+
+def _numbered_actions(env: Env, config: DQNConfig) -> Env:
+    if config.action_bins is None:
+        return env
+    return envs.discretise(env, low=-1.0, high=1.0, bins=1, action_bins=config.action_bins)._replace(cells=env.cells)
+
+
+SYSTEMS = (
+    System("sac", SACConfig, sac, "soft actor-critic, model-free (Haarnoja et al. 2018)"),
+    System("dqn", DQNConfig, dqn, "deep Q-learning up to Rainbow, model-free (Mnih et al. 2015)", _numbered_actions),
+)
