@@ -37,9 +37,25 @@ def numbered_batch(key, action):
     return rows._replace(obs=numbers[0], next_obs=numbers[1], action=jax.random.randint(keys[2], (BATCH,), 0, action.n))
 
 
-# name -> (make(action), a space that fits, a space that must be refused, data(key, space))
+def with_choices(key, action):
+    """The rows of ``batch`` with numbered actions."""
+    return batch(key, BOX)._replace(action=jax.random.randint(key, (BATCH,), 0, action.n))
+
+
+def trajectories(key, action):
+    """The same rows as ``[T, B]``, for learners that read them in their order."""
+    rows = batch(key, BOX)
+    if isinstance(action, Discrete):
+        rows = rows._replace(action=jax.random.randint(key, (BATCH,), 0, action.n))
+    return jax.tree.map(lambda x: x.reshape(BATCH // 2, 2, *x.shape[1:]), rows)
+
+
+# name -> (make(action), a space that fits, a space that must be refused or None, data(key, space))
 LEARNERS = {
     "sac": (lambda action: learners.sac(action, FEATURES, hidden=(16,)), BOX, Discrete(3), batch),
+    "ppo": (lambda a: learners.ppo(a, FEATURES, hidden=(8,), epochs=2, minibatches=2), BOX, None, trajectories),
+    "trpo": (lambda a: learners.trpo(a, FEATURES, hidden=(8,), value_hidden=(8,)), Discrete(2), None, trajectories),
+    "dqn": (lambda a: learners.dqn(a, FEATURES, hidden=(8,)), Discrete(2), BOX, with_choices),
     "q_learning": (lambda action: learners.q_learning(action, STATES, initial=1.0), Discrete(2), BOX, numbered_batch),
 }
 
@@ -66,6 +82,11 @@ def case(request):
     return Case(learner, space, state, data(jax.random.key(1), space), jax.jit(update), traces)
 
 
+def observations(data):
+    """One a row, whatever the leading axes."""
+    return data.obs.reshape(-1, *data.obs.shape[data.reward.ndim :])
+
+
 def same(a, b, **tolerance):
     check = np.testing.assert_allclose if tolerance else np.testing.assert_array_equal
     jax.tree.map(lambda x, y: check(x, y, **tolerance), a, b)
@@ -80,7 +101,7 @@ def test_jit_equals_eager(case):
 def test_the_same_key_gives_the_same_and_another_another(case):
     key = jax.random.key(2)
     same(case.update(key, case.state, case.data), case.update(key, case.state, case.data))
-    features = case.data.obs[0]
+    features = observations(case.data)[0]
     act = jax.jit(lambda seed: case.learner.act(jax.random.key(seed), case.state, features, True)[0])
     same(act(3), act(3))
     assert any(np.any(act(3) != act(seed)) for seed in range(4, 12))
@@ -135,7 +156,8 @@ def test_it_maps_over_seeds(case):
 def test_actions_stay_in_the_box_and_without_exploration_repeat(case):
     act = jax.jit(case.learner.act, static_argnums=3)
     keys = jax.random.split(jax.random.key(7), 50)
-    features = jnp.resize(case.data.obs, (50, *case.data.obs.shape[1:]))
+    features = observations(case.data)
+    features = jnp.resize(features, (50, *features.shape[1:]))
     if jnp.issubdtype(features.dtype, jnp.floating):
         features = 100.0 * jax.random.normal(jax.random.key(6), features.shape)
     actions, log_prob = jax.vmap(lambda key, x: act(key, case.state, x, True))(keys, features)
@@ -146,7 +168,7 @@ def test_actions_stay_in_the_box_and_without_exploration_repeat(case):
     same(*quiet)
 
 
-@pytest.mark.parametrize("name", LEARNERS)
+@pytest.mark.parametrize("name", [name for name, case in LEARNERS.items() if case[2] is not None])
 def test_an_action_space_that_does_not_fit_is_refused(name):
     make, _, wrong, _ = LEARNERS[name]
     with pytest.raises(ValueError, match=r"needs .* actions, got .*; use"):

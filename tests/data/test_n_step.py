@@ -1,4 +1,4 @@
-"""Returns over several steps by hand: across an end, a time limit, a broken row, the newest row and the ring's border."""
+"""Returns over several steps by hand: across an end, a time limit, a broken row, the newest row, the ring's border."""
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ SPEC = Spec("toy", (1,), Continuous((-1.0,), (1.0,)), 10)
 
 
 def ring(count, capacity=8, terminated=(), truncated=(), broken=(), num_envs=1):
-    """Row ``t`` has observation ``t``, successor ``t + 0.5`` and reward ``10^t``; the second environment ten times it."""
+    """Row ``t``: observation ``t``, successor ``t + 0.5``, reward ``10^t``, ten times that in the other environment."""
     replay = data.empty(SPEC, capacity, num_envs)
     scale = 10.0 ** jnp.arange(num_envs)
     for t in range(count):

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from learners.on_policy_probes import FAST
 
 from jmbrl.learners import gae, returns
 from jmbrl.learners.advantages import elapsed, paths, settle, standardised, weighted_mean
@@ -136,7 +137,7 @@ def test_the_linear_baseline_is_the_least_squares_solution():
     weight = (jnp.arange(400) < 300).astype(jnp.float32)
     target = jnp.where(weight > 0, target, 1e4)
     baseline = linear_baseline(2, ridge=1e-8)
-    state, loss = jax.jit(baseline.fit)(keys[2], baseline.init(keys[2]), x, time, target, weight)
+    state, loss = jax.jit(baseline.fit, compiler_options=FAST)(keys[2], baseline.init(keys[2]), x, time, target, weight)
     phi, y = rllab(x, time)[:300], np.asarray(target, np.float64)[:300]
     wanted = phi @ np.linalg.lstsq(phi, y, rcond=None)[0]
     np.testing.assert_allclose(baseline.values(state, x, time)[:300], wanted, atol=0.02)
@@ -157,5 +158,7 @@ def test_the_network_baseline_learns_a_function_of_the_observation():
     weight = (x[:, 0] < 0.8).astype(jnp.float32)
     target = jnp.where(weight > 0, x[:, 0] ** 2, 1e4)  # what does not count is not learned
     time = jnp.zeros(256, jnp.int32)
-    state, _ = jax.jit(baseline.fit)(jax.random.key(1), baseline.init(jax.random.key(0)), x, time, target, weight)
+    state, _ = jax.jit(baseline.fit, compiler_options=FAST)(
+        jax.random.key(1), baseline.init(jax.random.key(0)), x, time, target, weight
+    )
     np.testing.assert_allclose(baseline.values(state, x, time)[:230], x[:230, 0] ** 2, atol=0.08)

@@ -1,10 +1,12 @@
 """PPO against losses and a gradient step worked by hand, and worlds whose values are known."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from learners.on_policy_probes import GAMMA, assert_probes_are_solved
+from learners.on_policy_probes import FAST, GAMMA, assert_probes_are_solved
 from learners.probes import BOX, TWO
 
 from jmbrl.learners.policies import policy, value_net
@@ -40,7 +42,7 @@ def rows(reward=1.0, action=None, ended=True):
 
 LINEAR = {"hidden": (), "minibatches": 1, "gamma": 0.9, "learning_rate": 0.01}
 ONE = ppo(TWO, 1, **LINEAR, epochs=1, decay_updates=2, normalize_advantages=False)
-init, masked = jax.jit(ONE.init), jax.jit(ONE.update)  # one program, with a mask
+init, masked = (jax.jit(f, compiler_options=FAST) for f in (ONE.init, ONE.update))  # one program, with a mask
 
 
 def update(key, state, data):
@@ -100,7 +102,7 @@ def test_the_spread_of_a_continuous_policy_is_learned():
     data = rows(action=jax.random.normal(jax.random.key(2), (*SHAPE, 1)).clip(-1, 1))
     spread, key = [], jax.random.key(0)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=FAST)
     def improved(reward, entropy):
         learner = ppo(BOX, 1, **LINEAR, epochs=20, entropy=entropy)
         return learner.update(key, learner.init(key), data._replace(reward=reward))[0]
@@ -150,8 +152,7 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_more_minibatches_than_rows_and_features_of_another_width_are_refused():
-    learner = ppo(TWO, 1, hidden=(), minibatches=9)
-    state = learner.init(jax.random.key(0))
+    learner, state = ppo(TWO, 1, hidden=(), minibatches=9), init(jax.random.key(0))
     with pytest.raises(ValueError, match="minibatches must be at most the number of rows 8, got 9"):
         learner.update(jax.random.key(0), state, rows())
     with pytest.raises(ValueError, match=r"features has shape \(3,\), but ppo says \(1,\)"):

@@ -164,17 +164,16 @@ def sac(env: Env, config: SACConfig = SACConfig()) -> Agent:
 
 @dataclasses.dataclass(frozen=True)
 class DQNConfig:
-    """Settings; defaults are Dopamine's for its small control tasks (``jax/agents/dqn/configs/dqn_cartpole.gin``), but
-    for epsilon, which falls to its 0.01 within 1000 updates, and the warm-up of one episode (there 500 steps).
+    """Settings; defaults are those of CleanRL's ``dqn.py`` for CartPole-v1 and 500,000 steps.
 
-    Rainbow is ``double``, ``dueling``, ``noisy``, ``prioritized``, ``atoms=51`` and ``n_step=3``; the settings of these
-    parts are those of Hessel et al. 2018 (table 1).
+    Rainbow is ``double``, ``dueling``, ``noisy``, ``prioritized``, ``atoms=51``, ``n_step=3`` and ``epsilon=None``; the
+    numbers of these parts are those of Hessel et al. 2018 (table 1).
     """
 
     action_bins: int | tuple[int, ...] | None = None  # values per dimension of continuous actions
-    hidden: tuple[int, ...] = (512, 512)
-    learning_rate: float = 1e-3
-    adam_eps: float = 3.125e-4
+    hidden: tuple[int, ...] = (120, 84)
+    learning_rate: float = 2.5e-4
+    adam_eps: float = 1e-8
     gamma: float = 0.99
     double: bool = False
     dueling: bool = False
@@ -183,20 +182,20 @@ class DQNConfig:
     atoms: int = 1  # 51: a distribution of the return between v_min and v_max
     v_min: float = -10.0
     v_max: float = 10.0
-    loss: str = "huber"
+    loss: str = "squared"  # or huber
     tau: float = 1.0
-    target_every: int = 25  # updates
-    epsilon: tuple[float, float] | None = (1.0, 0.01)  # None: noisy layers explore
-    epsilon_updates: int = 1000
+    target_every: int = 50  # updates
+    epsilon: tuple[float, float] | None = (1.0, 0.05)  # None: noisy layers explore
+    epsilon_updates: int = 25_000
     n_step: int = 1
     prioritized: bool = False
     priority_alpha: float = 0.5
     priority_beta: float = 0.4
     beta_steps: int = 100_000  # environment steps
     batch_size: int = 128
-    updates: float = 0.25  # per environment step
-    warmup: int | None = None  # environment steps; None: one episode
-    capacity: int = 50_000
+    updates: float = 0.1  # per environment step
+    warmup: int | None = 10_000  # environment steps; None: one episode
+    capacity: int = 10_000
 
 
 def dqn(env: Env, config: DQNConfig = DQNConfig()) -> Agent:

@@ -21,8 +21,8 @@ class Priorities(NamedTuple):
     r"""Sums of priorities.
 
     Attributes:
-      tree: ``float32[2 M]``, ``M`` a power of 2. Node ``i`` is the sum of ``2 i`` and ``2 i + 1``; the leaves, which begin
-        at ``M``, are :math:`p^\alpha`, or 0 where there is no row.
+      tree: ``float32[2 M]``, ``M`` a power of 2. Node ``i`` is the sum of ``2 i`` and ``2 i + 1``; the leaves, which
+        begin at ``M``, are :math:`p^\alpha`, or 0 where there is no row.
       largest: the largest :math:`p^\alpha` so far, which new rows get.
     """
 

@@ -174,15 +174,11 @@ def ppo(
 
         def step(now: PPOState, index: Array) -> tuple[PPOState, tuple]:
             weights = now.policy, now.value
-            (total, info), grads = jax.value_and_grad(loss, has_aux=True)(
-                weights, jax.tree.map(lambda x: x[index], rows)
-            )
+            part = jax.tree.map(lambda x: x[index], rows)
+            (total, info), grads = jax.value_and_grad(loss, has_aux=True)(weights, part)
             steps, opt = optimizer.update(grads, now.opt, weights)
-            return PPOState(*cast(tuple, optax.apply_updates(weights, steps)), opt), (
-                total,
-                optax.tree.norm(grads),
-                info,
-            )
+            new_policy, new_value = cast(tuple, optax.apply_updates(weights, steps))
+            return PPOState(new_policy, new_value, opt), (total, optax.tree.norm(grads), info)
 
         order = shuffled(key, weight.size, epochs, parts)
         new, (totals, norms, info) = jax.lax.scan(step, state, order)

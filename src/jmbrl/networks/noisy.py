@@ -13,8 +13,8 @@ class NoisyDense(nn.Module):
     .. math:: y = (\mu^w + \sigma^w \odot f(\varepsilon^{in}) f(\varepsilon^{out})^\top)^\top x
               + \mu^b + \sigma^b \odot f(\varepsilon^{out}), \qquad f(x) = \operatorname{sgn}(x) \sqrt{|x|}
 
-    Call: ``float32[..., F] -> float32[..., outputs]``. The noise, standard normal ``float32[F + outputs]`` (or more: the
-    first ones are taken), is the same for all rows; without it the layer is the dense one of its means.
+    Call: ``float32[..., F] -> float32[..., outputs]``. The noise, standard normal ``float32[F + outputs]`` (of more the
+    first are taken), is the same for all rows; without it the layer is the dense one of its means.
 
     Attributes:
       outputs: width of the output.

@@ -47,8 +47,9 @@ class QNetwork(nn.Module):
     def __call__(self, x: Array, key: Key | None = None) -> Array:
         # Drawn at once: a draw a layer would be most of what compiles.
         widest = max(x.shape[-1], *self.hidden, self.actions * self.atoms)
-        drawn = self.noisy and key is not None
-        noise = iter(jax.random.normal(key, (len(self.hidden) + 3, 2 * widest)) if drawn else ())
+        noise = iter(())
+        if self.noisy and key is not None:
+            noise = iter(jax.random.normal(key, (len(self.hidden) + 3, 2 * widest)))
 
         def layer(x: Array, width: int) -> Array:
             if self.noisy:
