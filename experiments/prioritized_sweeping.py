@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jmbrl import envs
+from jmbrl import envs, stats
 from jmbrl.agents import greedy_steps
 from jmbrl.envs.native import maze
 from jmbrl.train import Run, Train
@@ -68,8 +68,7 @@ def ratios(rows: list[dict]) -> list[tuple[bool, str]]:
     out = []
     for k in SHEET:
         sweeping, dyna = (np.asarray(r["values"]) for r in rows if r["setting"] == f"k = {k}")
-        low, high = ratio_interval(dyna, sweeping)
-        ratio = dyna.mean() / sweeping.mean()
+        ratio, low, high = stats.ratio(dyna, sweeping)
         text = f"k = {k}: Dyna-Q / sweeping = {ratio:.2f} [{low:.2f}, {high:.2f}]"
         if k <= BAR_UP_TO:
             out.append((bool(ratio >= BAR and low > 1), f"{text}, at least {BAR}: {'yes' if ratio >= BAR else 'no'}"))
@@ -82,14 +81,6 @@ def ratios(rows: list[dict]) -> list[tuple[bool, str]]:
             )
         )
     return out
-
-
-def ratio_interval(a: np.ndarray, b: np.ndarray, draws: int = 5000) -> tuple[float, float]:
-    """95 % bootstrap interval of ``mean(a) / mean(b)`` of two independent samples."""
-    rng = np.random.default_rng(0)
-    mean = lambda x: rng.choice(x, (draws, len(x))).mean(axis=1)  # noqa: E731
-    low, high = np.percentile(mean(a) / mean(b), [2.5, 97.5])
-    return float(low), float(high)
 
 
 def main() -> None:

@@ -25,6 +25,14 @@ def test_the_difference_of_equal_groups_includes_zero_and_of_distant_ones_does_n
     assert 8 < low < value < high < 12
 
 
+def test_the_ratio_of_two_groups_and_its_interval():
+    rng = np.random.default_rng(2)
+    value, low, high = stats.ratio(rng.normal(6, 1, 100), rng.normal(2, 0.1, 100))
+    assert low < value < high
+    # The delta method: relative errors of the means add in squares.
+    np.testing.assert_allclose((high - low) / 2, 1.96 * 3 * np.hypot(1 / 60, 0.1 / 20), rtol=0.15)
+
+
 def test_bad_values_are_refused():
     with pytest.raises(ValueError, match="values must be finite, got nan"):
         stats.bootstrap(np.asarray([1.0, np.nan]))

@@ -2,8 +2,10 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jmbrl import envs
+from jmbrl.envs.finite import tables
 from jmbrl.types import Agent, Continuous, Env
 
 
@@ -48,6 +50,24 @@ def line(noise: float = 0.0, max_steps: int = 20) -> Env:
         name="line",
         reward_fn=lambda obs, action, next_obs: -jnp.sum(next_obs**2),
     )
+
+
+def random_walk_steps(env: Env) -> float:
+    """Expected steps of uniformly random actions from the start to an end of a deterministic world: (I - P) t = 1."""
+    true = tables(env)
+    here = int(env.cells.index(env.reset(jax.random.key(0))[1]))
+    reach, found = {here}, [here]
+    while found:
+        pairs = ((s, a) for s in found for a in range(true.next_state.shape[1]) if not true.terminated[s, a])
+        found = list({int(true.next_state[pair]) for pair in pairs} - reach)
+        reach |= set(found)
+    states = np.asarray(sorted(reach))
+    system = np.eye(len(states))
+    for action in range(true.next_state.shape[1]):
+        going = np.flatnonzero(~true.terminated[states, action])
+        into = np.searchsorted(states, true.next_state[states[going], action])
+        np.subtract.at(system, (going, into), 1 / true.next_state.shape[1])
+    return float(np.linalg.solve(system, np.ones(len(states)))[np.searchsorted(states, here)])
 
 
 def tally(periods=(), warmup: int = 0) -> Agent:

@@ -1,5 +1,6 @@
 """Summaries of few runs: interquartile mean and bootstrap intervals (Agarwal et al. 2021, arXiv 2108.13264)."""
 
+import operator
 from collections.abc import Callable
 
 import numpy as np
@@ -37,14 +38,25 @@ def difference(
     a: np.ndarray, b: np.ndarray, statistic: Callable = np.mean, resamples: int = 5000, seed: int = 0
 ) -> tuple[float, float, float]:
     """``statistic(a) - statistic(b)`` of two independent groups of runs, and its 95 % bootstrap interval."""
+    return _compare(operator.sub, a, b, statistic, resamples, seed)
+
+
+def ratio(
+    a: np.ndarray, b: np.ndarray, statistic: Callable = np.mean, resamples: int = 5000, seed: int = 0
+) -> tuple[float, float, float]:
+    """``statistic(a) / statistic(b)`` of two independent groups of runs, and its 95 % bootstrap interval."""
+    return _compare(operator.truediv, a, b, statistic, resamples, seed)
+
+
+def _compare(
+    how: Callable, a: np.ndarray, b: np.ndarray, statistic: Callable, resamples: int, seed: int
+) -> tuple[float, float, float]:
     a, b = _clean("a", a), _clean("b", b)
     rng = np.random.default_rng(seed)
-    drawn = [
-        statistic(a[rng.integers(0, len(a), len(a))]) - statistic(b[rng.integers(0, len(b), len(b))])
-        for _ in range(resamples)
-    ]
+    again = lambda x: statistic(x[rng.integers(0, len(x), len(x))])  # noqa: E731
+    drawn = [how(again(a), again(b)) for _ in range(resamples)]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    return float(statistic(a) - statistic(b)), float(low), float(high)
+    return float(how(statistic(a), statistic(b))), float(low), float(high)
 
 
 def _clean(name: str, values: np.ndarray) -> np.ndarray:

@@ -8,12 +8,11 @@ import pytest
 from jmbrl import agents, envs
 from jmbrl.agents import greedy_steps
 from jmbrl.data import visits
-from jmbrl.envs.finite import tables
 from jmbrl.envs.native import maze
 from jmbrl.train import make_train
 from jmbrl.types import Cells, Discrete, Transition
 
-from worlds import line
+from worlds import line, random_walk_steps
 
 KEY = jax.random.key(0)
 
@@ -95,14 +94,7 @@ def test_a_bonus_does_not_change_the_real_step_and_untried_actions_can_be_left_o
 def test_the_first_episode_is_a_random_walk():
     """Its expected length solves (I - P) t = 1 exactly."""
     env = envs.make("maze")
-    true = tables(env)
-    here, last = int(env.cells.index(env.reset(KEY)[1])), len(true.next_state)
-    chance = np.zeros((last, last))
-    for a in range(4):
-        np.add.at(chance, (np.arange(last), true.next_state[:, a]), 0.25 * ~true.terminated[:, a])
-    reach = np.flatnonzero((true.next_state != np.arange(last)[:, None]).any(axis=1))  # not the walls
-    exact = np.linalg.solve(np.eye(len(reach)) - chance[np.ix_(reach, reach)], np.ones(len(reach)))
-    exact = exact[list(reach).index(here)]
+    exact = random_walk_steps(env)
     train = make_train(env, agents.dyna_q(env, agents.DynaQConfig(planning_steps=0)), 6_000)
     _, history = jax.jit(jax.vmap(train))(jax.random.split(KEY, 300))
     first = [row[row > 0][0] for row in np.asarray(history["episode_length"])[..., 0] if row.any()]

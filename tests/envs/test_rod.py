@@ -9,6 +9,8 @@ from jmbrl import envs
 from jmbrl.envs import finite
 from jmbrl.envs.native import rod
 
+from worlds import random_walk_steps
+
 KEY = jax.random.key(0)
 FORWARD, BACK, LEFT, RIGHT, TURN, UNTURN = range(6)
 SQUARE = ((0.4, 0.4), (0.6, 0.4), (0.6, 0.6), (0.4, 0.6))
@@ -206,3 +208,7 @@ def test_the_picture_shows_obstacles_goal_and_rod():
     assert colour(0.125, 0.385) == (214, 69, 65), "the far end's dot"
     assert colour(0.875, 0.985) == (60, 150, 80)
     assert colour(0.55, 0.5) == (255, 255, 255)
+
+
+def test_a_random_walk_takes_as_long_as_the_document_says():
+    assert random_walk_steps(envs.make("rod")) == pytest.approx(44_000, rel=0.02)

@@ -212,7 +212,7 @@ def dqn(env: Env, config: DQNConfig = DQNConfig()) -> Agent:
 def _numbered_actions(env: Env, config: DQNConfig) -> Env:
     if config.action_bins is None:
         return env
-    return envs.discretise(env, low=-1.0, high=1.0, bins=1, action_bins=config.action_bins)._replace(cells=env.cells)
+    return envs.number_actions(env, config.action_bins)
 
 
 SYSTEMS = (

@@ -48,11 +48,16 @@ def fit(rows: Array, mask: Array, otherwise: Normalizer | None = None) -> Normal
     # The second term removes what rounding left in the first pass's mean (Chan et al. 1983, eq. 1.7).
     variance = (jnp.sum(deviation * deviation, axis=0) - jnp.sum(deviation, axis=0) ** 2 / n) / n
     mean, std = origin + offset, jnp.sqrt(jnp.maximum(variance, 0.0))
-    constant = std < jnp.maximum(1e-5, 2.0 * _EPS * jnp.abs(mean))
+    constant = never_changed(mean, std)
     low = jnp.min(jnp.where(keep, rows, jnp.inf), axis=0)
     high = jnp.max(jnp.where(keep, rows, -jnp.inf), axis=0)
     new = Normalizer(mean, jnp.where(constant, 1.0, std), low, high)
     return Normalizer(*(jnp.where(count > 0, a, b) for a, b in zip(new, otherwise, strict=True)))
+
+
+def never_changed(mean: Array, std: Array) -> Array:
+    """Which columns count as constant: their spread is below ``1e-5`` or the rounding of their mean."""
+    return std < jnp.maximum(1e-5, 2.0 * _EPS * jnp.abs(mean))
 
 
 def normalize(normalizer: Normalizer, x: Array) -> Array:

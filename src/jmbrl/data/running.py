@@ -4,9 +4,8 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
+from jmbrl.data.normalizer import never_changed
 from jmbrl.types import Array
-
-_EPS = 1.1920929e-07  # float32: one unit in the last place at 1.0
 
 
 class Running(NamedTuple):
@@ -49,5 +48,5 @@ def standardise(seen: Running, x: Array, limit: float = 10.0) -> Array:
     Columns that never changed (to within the rounding of their mean) and those of fewer than two rows are centred only.
     """
     std = jnp.sqrt(seen.squares / jnp.maximum(seen.count, 1.0))
-    constant = (seen.count < 2) | (std < jnp.maximum(1e-5, 2.0 * _EPS * jnp.abs(seen.mean)))
+    constant = (seen.count < 2) | never_changed(seen.mean, std)
     return jnp.clip((x - seen.mean) / jnp.where(constant, 1.0, std), -limit, limit)

@@ -1,7 +1,7 @@
 """The world: environments that never reset themselves, from any package or from two functions."""
 
 from jmbrl.envs.check import Report, check_env
-from jmbrl.envs.discretise import discretise
+from jmbrl.envs.discretise import discretise, number_actions
 from jmbrl.envs.functions import from_functions
 from jmbrl.envs.gymnasium import from_gymnasium
 from jmbrl.envs.host import HostError, host_error
@@ -26,6 +26,7 @@ __all__ = [
     "mask_obs",
     "names",
     "noisy",
+    "number_actions",
     "register",
     "vectorize",
     "with_state",

@@ -10,7 +10,7 @@ from jmbrl import checks
 from jmbrl.cells import check_action_bins, grid, levels
 from jmbrl.envs import spaces
 from jmbrl.envs.wrappers import vector_size
-from jmbrl.types import Array, Cells, Discrete, Env, Key, PyTree, TimeStep, VectorEnv
+from jmbrl.types import Array, Continuous, Discrete, Env, Key, PyTree, TimeStep, VectorEnv
 
 
 def discretise(
@@ -44,12 +44,19 @@ def discretise(
     cells = grid(vector_size("discretise", env.spec), low, high, bins)
     check_action_bins(env.spec.action, action_bins)
     env = env._replace(cells=cells)
-    if isinstance(env.spec.action, Discrete):
-        return env
-    return _numbered_actions(env, levels(env.spec.action.dim, action_bins))
+    return env if action_bins is None else number_actions(env, action_bins)
 
 
-def _numbered_actions(env: Env, points: Cells) -> Env:
+def number_actions(env: Env, action_bins: Sequence[int] | int) -> Env:
+    """The same environment with its continuous actions numbered, as ``discretise`` does it.
+
+    Raises:
+      ValueError: the actions are discrete already, or ``action_bins`` is below 1 or has too many combinations.
+    """
+    action = env.spec.action
+    check_action_bins(action, action_bins)
+    assert isinstance(action, Continuous)  # others are refused above
+    points = levels(action.dim, action_bins)
     spec = dataclasses.replace(env.spec, action=Discrete(points.count))
 
     def point(number: Array) -> Array:
