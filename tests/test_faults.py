@@ -126,7 +126,7 @@ def test_row_8_observations_of_another_structure_and_equal_size_are_refused():
             lambda: checks.discrete("mcts", BOX.action, "cem or random_shooting"),
             r"mcts needs discrete actions, got Continuous\(.*\); use cem or random_shooting",
         ),
-        (lambda: agents.dyna(counter_discrete()), "sac needs continuous actions"),
+        (lambda: agents.mbpo(counter_discrete()), "sac needs continuous actions"),
     ],
 )
 def test_row_13_a_method_that_does_not_fit_the_actions_names_those_that_do(make, message):
@@ -255,7 +255,7 @@ def test_row_30_a_rollout_that_explodes_stays_finite_and_is_counted():
     [
         (lambda: mpc(warmup=0), "warmup must be at least 1, got 0"),
         (lambda: agents.pets(line(), agents.PETSConfig(warmup=0)), "warmup must be at least 1, got 0"),
-        (lambda: agents.dyna(line(), agents.DynaConfig(warmup=0)), "warmup must be at least 1, got 0"),
+        (lambda: agents.mbpo(line(), agents.MBPOConfig(warmup=0)), "warmup must be at least 1, got 0"),
         (lambda: data.empty(BOX, 0), "capacity must be at least 1, got 0"),
     ],
 )

@@ -27,10 +27,10 @@ TINY = {
         "deter": 4, "stoch": 2, "hidden": 8, "updates": 3, "batch_size": 4, "length": 5, "horizon": 3, "population": 8,
         "elites": 2, "iterations": 2, "capacity": 64,
     },
-    "dyna": {
+    "mbpo": {
         "members": 2, "elites": 1, "hidden": (8,), "weight_decay": (0.0, 0.0), "epochs": 2, "model_batch_size": 8,
         "rollouts": 16, "retain": 1, "policy_hidden": (8,), "batch_size": 8, "updates": 1, "fit_every": 20,
-        "capacity": 64,
+        "warmup": 20, "rollout": (0, 1, 1, 2), "epoch": 20, "capacity": 64,
     },
     "sac": {"hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64},
     "dqn": {

@@ -1,17 +1,17 @@
 """The named systems, about a page each, composed from models, planners and learners."""
 
-from jmbrl.agents import dyna as _dyna
 from jmbrl.agents import dyna_q as _dyna_q
 from jmbrl.agents import latent_mpc as _latent_mpc
+from jmbrl.agents import mbpo as _mbpo
 from jmbrl.agents import mpc_by_name as _mpc
 from jmbrl.agents import off_policy as _off_policy
 from jmbrl.agents import on_policy as _on_policy
 from jmbrl.agents import pets as _pets
 from jmbrl.agents import prioritized_sweeping as _sweeping
 from jmbrl.agents import random as _random
-from jmbrl.agents.dyna import DynaConfig, dyna, imagined_trials
 from jmbrl.agents.dyna_q import DynaQConfig, DynaQState, dyna_q
 from jmbrl.agents.latent_mpc import LatentMPCConfig, latent_mpc
+from jmbrl.agents.mbpo import MBPOConfig, RolloutLength, imagined_trials, mbpo
 from jmbrl.agents.mpc import mpc
 from jmbrl.agents.mpc_by_name import MPCConfig, mpc_by_name
 from jmbrl.agents.off_policy import DQNConfig, Priority, SACConfig, dqn, off_policy, sac
@@ -22,33 +22,34 @@ from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, Sweepin
 from jmbrl.agents.system import System
 from jmbrl.agents.tabular import greedy_steps
 
-_PAGES = (_random, _mpc, _pets, _dyna, _dyna_q, _sweeping, _latent_mpc, _off_policy, _on_policy)
+_PAGES = (_random, _mpc, _pets, _mbpo, _dyna_q, _sweeping, _latent_mpc, _off_policy, _on_policy)
 SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system in page.SYSTEMS}
 
 __all__ = [
     "PRESETS",
     "SYSTEMS",
     "DQNConfig",
-    "DynaConfig",
     "DynaQConfig",
     "DynaQState",
     "LatentMPCConfig",
+    "MBPOConfig",
     "MPCConfig",
     "PETSConfig",
     "PPOConfig",
     "PrioritizedSweepingConfig",
     "Priority",
+    "RolloutLength",
     "SACConfig",
     "SweepingState",
     "System",
     "TRPOConfig",
     "default_preset",
     "dqn",
-    "dyna",
     "dyna_q",
     "greedy_steps",
     "imagined_trials",
     "latent_mpc",
+    "mbpo",
     "mpc",
     "mpc_by_name",
     "off_policy",

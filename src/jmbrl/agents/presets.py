@@ -69,7 +69,7 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
         },
     },
 }
-PRESETS["dyna"] = {
+PRESETS["mbpo"] = {
     # Small networks, fewer rollouts and updates than MBPO's. With a few hundred rows its early stop on the held-out
     # error ends before the predicted variance has shrunk to the data's, so the fit has a fixed length.
     "pendulum": {
@@ -87,6 +87,7 @@ PRESETS["dyna"] = {
         "updates": 5,
         "alpha": 0.2,
         "fit_every": 200,
+        "warmup": 200,
         "capacity": 10_000,
     },
 }

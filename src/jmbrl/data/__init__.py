@@ -12,6 +12,7 @@ from jmbrl.data.replay import (
     sample,
     sample_places,
     sample_sequences,
+    sample_starts,
     take,
 )
 
@@ -32,5 +33,6 @@ __all__ = [
     "sample",
     "sample_places",
     "sample_sequences",
+    "sample_starts",
     "take",
 ]

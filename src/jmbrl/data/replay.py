@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmbrl import checks
-from jmbrl.types import Array, Discrete, Key, Sequence, Spec, Transition
+from jmbrl.types import Array, Discrete, Key, PyTree, Sequence, Spec, Transition
 
 # With half the rows broken one of 65,000 is still missing after so many draws.
 ROUNDS = 16
@@ -62,16 +62,22 @@ def empty(spec: Spec, capacity: int, num_envs: int = 1) -> Replay:
     return Replay(data, flag, flag, zero, zero, zero)
 
 
-def add(replay: Replay, rows: Transition, valid: Array | bool = True) -> Replay:
+def add(replay: Replay, rows: Transition, valid: Array | bool = True, limit: Array | None = None) -> Replay:
     """Append one row per environment.
 
     Args:
       replay: the ring.
       rows: leaves ``[num_envs, ...]``.
       valid: ``bool[num_envs]``; rows that are not finite are refused whatever it says.
+      limit: use only so many of the ring's places, ``int32`` in ``[1, capacity]`` and never less than in an earlier
+        call; None: all. A ring that has just come round goes on behind its rows where the limit has grown.
     """
+    if limit is not None:
+        outgrown = (replay.cursor == 0) & (replay.size < limit)
+        replay = replay._replace(cursor=jnp.where(outgrown, replay.size, replay.cursor))
+    end = replay.capacity if limit is None else limit
     ok = jnp.broadcast_to(jnp.asarray(valid, bool), (replay.num_envs,)) & finite(rows)
-    before = (replay.cursor - 1) % replay.capacity
+    before = (replay.cursor - 1) % end
     ended = replay.data.terminated[before] | replay.data.truncated[before] | ~replay.valid[before]
     is_first = ended | (replay.size == 0)
 
@@ -83,8 +89,8 @@ def add(replay: Replay, rows: Transition, valid: Array | bool = True) -> Replay:
         data=jax.tree.map(write, replay.data, rows),
         valid=replay.valid.at[replay.cursor].set(ok),
         is_first=replay.is_first.at[replay.cursor].set(is_first),
-        cursor=(replay.cursor + 1) % replay.capacity,
-        size=jnp.minimum(replay.size + 1, replay.capacity),
+        cursor=(replay.cursor + 1) % end,
+        size=jnp.minimum(replay.size + 1, end),
         dropped=replay.dropped + jnp.sum(~ok, dtype=jnp.int32),
     )
 
@@ -114,6 +120,15 @@ def rows(replay: Replay) -> tuple[Transition, Array]:
 def sample(key: Key, replay: Replay, batch: int) -> Transition:
     """``batch`` rows, uniformly with replacement among the valid ones (row 0 while there is none)."""
     return take(replay, sample_places(key, replay, batch))
+
+
+def sample_starts(key: Key, replay: Replay, batch: int) -> PyTree:
+    """``batch`` observations that episodes began with, uniformly with replacement (row 0 while there is none)."""
+    starts = (replay.valid & replay.is_first).reshape(-1)
+    # Every one of them, in front: a pass over the flags, for use between fits rather than in every update.
+    places = jnp.nonzero(starts, size=starts.size, fill_value=0)[0]
+    drawn = jax.random.randint(key, (batch,), 0, jnp.maximum(jnp.sum(starts), 1))
+    return take(replay, places[drawn]).obs
 
 
 def take(replay: Replay, places: Array) -> Transition:

@@ -1,4 +1,4 @@
-"""Dyna on a line whose best return is known, and its imagined rows by hand."""
+"""MBPO on a line whose best return is known, and its imagined rows by hand."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jmbrl import agents
-from jmbrl.agents.dyna import imagined_rows
+from jmbrl.agents.imagination import imagined_rows
 from jmbrl.rollout import evaluate
 from jmbrl.train import make_train
-from jmbrl.types import Discrete, Outcome, Trajectory
+from jmbrl.types import Outcome, Trajectory
 
 from worlds import line
 
@@ -19,7 +19,7 @@ OPTIMUM = -0.0417
 # Doing nothing pays 20 times -1/3; random actions about -24.
 STILL = -6.67
 
-SMALL = agents.DynaConfig(
+SMALL = agents.MBPOConfig(
     members=3,
     elites=2,
     hidden=(32,),
@@ -30,7 +30,7 @@ SMALL = agents.DynaConfig(
     epochs=200,
     holdout=0.0,
     rollouts=400,
-    rollout_length=2,
+    rollout=(0, 1, 2, 2),
     retain=3,
     real_ratio=0.2,
     policy_hidden=(32, 32),
@@ -49,7 +49,7 @@ SMALL = agents.DynaConfig(
 @pytest.fixture(scope="module")
 def trained():
     env = line()
-    agent = agents.dyna(env, SMALL)
+    agent = agents.mbpo(env, SMALL)
     train = make_train(env, agent, 100)
 
     @jax.jit
@@ -70,7 +70,7 @@ def test_a_hundred_steps_suffice_on_the_line(trained):
 def test_what_is_imagined_obeys_the_world(trained):
     """0.1 is a fifth of the largest step: the model's mean and its predicted noise are both small."""
     for state, _, _ in trained:
-        rows, kept = state.imagined.data, state.imagined.valid
+        rows, kept = state.memory.data, state.memory.valid
         assert kept.all()
         error = rows.next_obs - rows.obs - 0.5 * rows.action
         assert float(jnp.sqrt(jnp.mean(error**2))) < 0.1
@@ -95,7 +95,7 @@ def test_nothing_is_imagined_after_an_end():
     belief = jnp.arange(6.0).reshape(3, 2, 1)
     outcome = Outcome(10 * belief[..., 0], discount, jnp.zeros((3, 2, 0)), jnp.zeros((3, 2), bool))
     path = Trajectory(belief, -belief, (), outcome, belief + 2)
-    rows, alive = imagined_rows(jax.random.key(0), path, lambda params, beliefs: 2 * beliefs, None)
+    rows, alive = imagined_rows(jax.random.key(0), path, lambda belief: 2 * belief)
     np.testing.assert_array_equal(alive, [[True, True], [True, True], [True, False]])
     np.testing.assert_array_equal(rows.terminated, [[False, False], [False, True], [False, False]])
     np.testing.assert_array_equal(rows.truncated, [[False, False], [False, False], [True, True]])
@@ -108,36 +108,33 @@ def test_a_learned_end_is_drawn_with_its_probability():
         jnp.zeros((1, 4000)), jnp.full((1, 4000), 0.7), jnp.zeros((1, 4000, 0)), jnp.zeros((1, 4000), bool)
     )
     belief = jnp.zeros((1, 4000, 1))
-    rows, _ = imagined_rows(
-        jax.random.key(0), Trajectory(belief, belief, (), outcome, belief), lambda params, beliefs: beliefs, None
-    )
+    rows, _ = imagined_rows(jax.random.key(0), Trajectory(belief, belief, (), outcome, belief), lambda belief: belief)
     np.testing.assert_allclose(jnp.mean(rows.terminated), 0.3, atol=0.03)
 
 
-def test_without_imagination_no_model_is_fitted():
-    agent = agents.dyna(line(), agents.DynaConfig(real_ratio=1.0, hidden=(8,), weight_decay=(0.0, 0.0)))
-    state = jax.eval_shape(lambda key: agent.init(key, 1), jax.random.key(0))
-    assert [period for period, _ in agent.phases] == [1]
-    assert state.imagined is None
+@pytest.mark.parametrize(
+    ("step", "length"),
+    [(0, 1), (20_999, 1), (21_000, 1), (29_000, 1), (30_000, 2), (149_000, 14), (150_000, 15), (10**6, 15)],
+)
+def test_rollouts_grow_as_the_schedule_says(step, length):
+    """Hopper's: from 1 to 15 between epochs 20 and 150, an epoch being 1000 steps; 14 / 130 of a step per epoch."""
+    grow = agents.RolloutLength(20, 150, 1, 15)
+    assert int(grow(jnp.int32(step))) == length
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rollout_length": 0}, "rollout_length must be at least 1, got 0"),
+        ({"rollout": (0, 1, 0, 1)}, "rollout k0 must be at least 1, got 0"),
+        ({"rollout": (0, 1, 3, 2)}, "rollout k1 must be at least 3, got 2"),
+        ({"rollout": (2, 2, 1, 1)}, "rollout must have e0 < e1, got 2 and 2"),
         ({"rollouts": 0}, "rollouts must be at least 1, got 0"),
         ({"real_ratio": 1.5}, "real_ratio must be at most 1.0, got 1.5"),
-        ({"updates": 0}, "updates must be at least 1, got 0"),
+        ({"updates": 0}, "updates must be a whole number or 1 divided by one, got 0"),
+        ({"real_ratio": 1.0}, "real_ratio must leave imagined rows, got 1.0 of 256; without them it is sac"),
         ({"warmup": 0}, "warmup must be at least 1, got 0"),
     ],
 )
 def test_bad_arguments_are_named(change, message):
     with pytest.raises(ValueError, match=message):
-        agents.dyna(line(), agents.DynaConfig(**({"hidden": (8,), "weight_decay": (0.0, 0.0)} | change)))
-
-
-def test_discrete_actions_are_refused_with_what_fits():
-    env = line()
-    env = env._replace(spec=env.spec.__class__("coins", (1,), Discrete(2), 20))
-    with pytest.raises(ValueError, match=r"sac needs continuous actions, got Discrete\(n=2\); use a planner"):
-        agents.dyna(env, agents.DynaConfig(hidden=(8,), weight_decay=(0.0, 0.0)))
+        agents.mbpo(line(), agents.MBPOConfig(**({"hidden": (8,), "weight_decay": (0.0, 0.0)} | change)))
