@@ -17,7 +17,7 @@ import numpy as np
 from jmbrl import agents, data, envs, stats
 from jmbrl.cache import enable as enable_cache
 from jmbrl.models.trainers import trainer_for
-from jmbrl.rollout import random_actions
+from jmbrl.rollout import evaluate, random_actions
 from jmbrl.train import Train, make_train
 from jmbrl.types import Agent, Env, Model, Params
 
@@ -92,6 +92,54 @@ def curves(cells: Cells, name: str, settings: dict[str, Any], train: Train, seed
         cells.get(f"{name}/{seed}", settings, lambda seed=seed: episode_returns(train, chunk, seed))["returns"]
         for seed in range(seeds)
     ]
+
+
+def evaluated(train: Train, seeds: int, every: int, episodes: int) -> dict[str, Any]:
+    """Learning curves without exploration: after the warm-up and then after each ``every`` environment steps the mean
+    return of ``episodes`` episodes of the policy's mode.
+
+    The seeds of a JAX environment run side by side, those of a host environment one after another.
+
+    Returns:
+      ``steps[T]``; ``returns[seeds][T]``; ``seconds[T]``, the time spent in training until then, all seeds together,
+      compilation and evaluation apart.
+    """
+    if train.env.spec.host:
+        parts = [_evaluated(train, jax.random.key(seed), every, episodes, lambda f, axes: f) for seed in range(seeds)]
+        seconds = np.sum([part["seconds"] for part in parts], axis=0).round(2).tolist()
+        return {**parts[0], "returns": [part["returns"] for part in parts], "seconds": seconds}
+    keys = jax.vmap(jax.random.key)(np.arange(seeds))
+    return _evaluated(train, keys, every, episodes, lambda f, axes: jax.vmap(f, in_axes=axes))
+
+
+def _evaluated(train: Train, keys: jax.Array, every: int, episodes: int, mapped: Callable) -> dict[str, Any]:
+    run, programs, steps, curve, seconds, spent = jax.jit(mapped(train.init, 0))(keys), {}, [], [], [], 0.0
+
+    def score(key: jax.Array, run: Any) -> jax.Array:
+        returns = evaluate(jax.random.fold_in(key, 2**30), train.env, train.agent, run.agent, episodes)["returns"]
+        return jax.numpy.mean(returns)
+
+    judge_run = jax.jit(mapped(score, (0, 0)))
+    for span in train.spans(every // train.period):
+        kind = (span.length, span.warmup)
+        if kind not in programs:
+            step = lambda key, run, at, kind=kind: train.chunk(key, run, at, *kind)  # noqa: E731
+            program = jax.jit(mapped(step, (0, 0, None)), donate_argnums=1)
+            programs[kind] = program.lower(keys, run, np.int32(span.start)).compile()
+        began = time.perf_counter()
+        run, _ = jax.block_until_ready(programs[kind](keys, run, np.int32(span.start)))
+        spent += time.perf_counter() - began
+        steps.append(span.start + span.length)
+        seconds.append(round(spent, 2))
+        curve.append(np.asarray(judge_run(keys, run)))
+        print(f"  {steps[-1]} steps, {spent:.0f} s: {np.round(np.median(curve[-1]), 1)}", flush=True)
+    return {"steps": steps, "returns": np.asarray(curve).T.round(3).tolist(), "seconds": seconds}
+
+
+def first_reached(curves: dict[str, Any], threshold: float) -> list[float]:
+    """Per seed of ``evaluated``: the environment steps after which its return first reached ``threshold``, or NaN."""
+    found = [[s for s, r in zip(curves["steps"], seed, strict=True) if r >= threshold] for seed in curves["returns"]]
+    return [float(steps[0]) if steps else float("nan") for steps in found]
 
 
 def compiled_chunk(train: Train) -> Callable:

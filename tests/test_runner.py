@@ -375,6 +375,15 @@ def test_rows_tell_episodes_apart_from_time_without_an_end():
     assert rows[1]["model/loss"] == 1.0
 
 
+def test_an_exploding_critic_is_named_by_seed():
+    metrics = {
+        "learner/updates": np.full((2, 3), 4.0),
+        "learner/exploded": np.array([[2.0, 4.0, 0.0], [3.0, 4.0, 0.0]]),
+        "other/exploded": np.ones((2, 3)),  # without a count of updates there is no share
+    }
+    assert records.exploded(metrics, [7, 8]) == {8: "learner/exploded: in 7 of 12 updates"}
+
+
 def test_a_summary_of_no_episode_says_none():
     assert records.summarise([{"env_steps": 1, "seed": 0}], [0])["final_return"] == [None]
 

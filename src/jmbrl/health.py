@@ -26,3 +26,18 @@ def accept(new: PyTree, old: PyTree, losses: PyTree, grads: PyTree) -> tuple[PyT
     kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
     counts = {"nonfinite_loss": ~good_loss, "nonfinite_grad": ~good_grad, "skipped": ~ok, "updates": True}
     return kept, {name: jnp.asarray(value, jnp.float32) for name, value in counts.items()}
+
+
+def exploded(values: Array, largest: Array, gamma: float | Array) -> Array:
+    r"""``float32``, 1 where values are more than ten times what rewards can add up to, else 0.
+
+    .. math:: E|Q| > 10 \max_t |r_t| / (1 - \gamma)
+
+    Bootstrapping on its own errors is how a critic gets there, long before a number is infinite.
+
+    Args:
+      values: of a batch.
+      largest: reward of one step in magnitude that was ever seen; while it is 0 nothing is said.
+      gamma: discount; at 1 there is no bound.
+    """
+    return ((jnp.mean(jnp.abs(values)) * (1.0 - gamma) > 10.0 * largest) & (largest > 0)).astype(jnp.float32)

@@ -21,6 +21,7 @@ COUNTERS = (
     "nonfinite_grads",
     "recloned",
     "diverged",
+    "exploded",
     "updates",
 )
 EPISODE = ("episode_return", "episode_length")
@@ -107,6 +108,20 @@ def broken(metrics: dict[str, np.ndarray], seeds: Sequence[int], num_envs: int) 
                     found[seed] = f"{name}: {_text(count)} of {_text(total)} updates were not finite"
             elif name == "bad_transitions" and count > WORST_SHARE * values[lane].size:
                 found[seed] = f"{name}: {_text(count)} of {values[lane].size} observations or rewards were not finite"
+    return found
+
+
+def exploded(metrics: dict[str, np.ndarray], seeds: Sequence[int]) -> dict[int, str]:
+    """Seeds whose values were beyond what rewards allow (``.../exploded``) in more than half of the chunk's updates."""
+    found: dict[int, str] = {}
+    for name, values in sorted(metrics.items()):
+        group, _, kind = name.rpartition("/")
+        if kind != "exploded" or f"{group}/updates" not in metrics:
+            continue
+        for lane, seed in enumerate(seeds):
+            count, total = float(np.nansum(values[lane])), float(np.nansum(metrics[f"{group}/updates"][lane]))
+            if count > WORST_SHARE * total:
+                found[seed] = f"{name}: in {_text(count)} of {_text(total)} updates"
     return found
 
 

@@ -40,6 +40,7 @@ class Session:
         self.rows: list[records.Row] = []
         self.history: list[dict[str, np.ndarray]] = []
         self.diverged: dict[int, str] = {}
+        self.exploded: set[int] = set()
         self.latest: dict[int, float] = {}
         self.agreement: dict[str, float] | None = None  # None: not compared yet
         self.began, self.spent = time.perf_counter(), {"wall_seconds": 0.0, "compile_seconds": 0.0}
@@ -133,6 +134,7 @@ class Session:
         self.history.append(metrics)
         if broken:
             self._diverged(span, metrics, broken)
+        self._exploded(span, metrics)
         self.done = end
         if self.agreement is None and end >= self.train.warmup:
             self._compare()
@@ -198,6 +200,14 @@ class Session:
         self.last_save = time.monotonic()
 
     # ------------------------------------------------------------------------------- ends
+
+    def _exploded(self, span: Any, metrics: dict) -> None:
+        """Warn once of each seed whose critic left what its rewards allow: the run is finite, and most likely lost."""
+        for seed, why in records.exploded(metrics, self.names).items():
+            if seed not in self.exploded:
+                self.exploded.add(seed)
+                text = f"seed {seed}: values more than ten times what the rewards seen can add up to, {why}"
+                warnings.warn(f"{text}, before step {span.start + span.length}", stacklevel=4)
 
     def _diverged(self, span: Any, metrics: dict, broken: dict[int, str]) -> None:
         news = {seed: why for seed, why in broken.items() if seed not in self.diverged}

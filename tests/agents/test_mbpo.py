@@ -1,11 +1,13 @@
 """MBPO on a line whose best return is known, and its imagined rows by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl import agents
+from jmbrl import agents, envs
 from jmbrl.agents.imagination import imagined_rows
 from jmbrl.rollout import evaluate
 from jmbrl.train import make_train
@@ -138,3 +140,28 @@ def test_rollouts_grow_as_the_schedule_says(step, length):
 def test_bad_arguments_are_named(change, message):
     with pytest.raises(ValueError, match=message):
         agents.mbpo(line(), agents.MBPOConfig(**({"hidden": (8,), "weight_decay": (0.0, 0.0)} | change)))
+
+
+def test_discrete_actions_are_learned_by_q_learning():
+    """Three pushes on the line, left, none and right: no more than random actions are needed to learn from."""
+    env = envs.number_actions(line(), 3)
+    agent = agents.mbpo(env, dataclasses.replace(SMALL, epsilon_updates=400, learning_rate=1e-3, updates=10))
+    train = make_train(env, agent, 100)
+    run = jax.jit(train)(jax.random.key(0))[0]
+    found = evaluate(jax.random.key(7), env, agent, run.agent, 50)["returns"]
+    assert float(np.mean(found)) > STILL / 2, found
+
+
+def test_the_ring_holds_the_rows_of_as_many_fits_as_are_retained():
+    """Four fits of 5 rollouts: one step each in the first two epochs, then two; the rows of two fits are kept."""
+    env = line()
+    settings = {"rollouts": 5, "retain": 2, "rollout": (0, 2, 1, 2), "epoch": 20, "updates": 1, "epochs": 1}
+    agent = agents.mbpo(env, dataclasses.replace(SMALL, **settings))
+    train = make_train(env, agent, 120)
+    run, parts = jax.jit(train.init)(jax.random.key(0)), []
+    chunk = jax.jit(train.chunk, static_argnums=(3, 4))
+    for span in train.spans():
+        run, metrics = chunk(jax.random.key(0), run, jnp.int32(span.start), span.length, span.warmup)
+        if not span.warmup:
+            parts.append((float(metrics["imagine/length"][0]), int(run.agent.memory.valid.sum())))
+    assert parts == [(1.0, 5), (1.0, 10), (2.0, 20), (2.0, 20)]

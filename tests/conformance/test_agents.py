@@ -32,6 +32,25 @@ TINY = {
         "rollouts": 16, "retain": 1, "policy_hidden": (8,), "batch_size": 8, "updates": 1, "fit_every": 20,
         "warmup": 20, "rollout": (0, 1, 1, 2), "epoch": 20, "capacity": 64,
     },
+    "slbo": {
+        "hidden": (8,), "model_updates": 4, "model_batch_size": 8, "policy_hidden": (8,), "value_hidden": (8,),
+        "value_batch_size": 20, "value_epochs": 1, "inner": 2, "policy_updates": 2, "imagined": 40, "horizon": 20,
+        "fit_every": 20, "warmup": 20, "capacity": 64,
+    },
+    "mb_mpo": {
+        "members": 2, "hidden": (8,), "epochs": 2, "model_batch_size": 8, "tasks": 4, "paths": 2, "horizon": 3,
+        "meta_steps": 2, "policy_hidden": (4,), "fit_every": 20, "warmup": 20, "capacity": 64,
+    },
+    "mb_mf": {
+        "hidden": (8,), "epochs": 2, "batch_size": 8, "horizon": 3, "population": 8, "policy_hidden": (8,),
+        "imitation_epochs": 2, "imitation_batch_size": 8, "learner": "ppo", "learner_options": {"minibatches": 2},
+        "warmup": 10, "fit_every": 10, "mpc_steps": 10, "dagger_iterations": 1, "dagger_steps": 10, "batch": 20,
+        "capacity": 64,
+    },
+    "me_trpo": {
+        "members": 2, "hidden": (8,), "epochs": 2, "model_batch_size": 8, "policy_hidden": (8,), "horizon": 4, "batch": 16,
+        "updates": 2, "validate_every": 2, "validation": 2, "fit_every": 20, "warmup": 20, "capacity": 64,
+    },
     "sac": {"hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64},
     "dqn": {
         "action_bins": 2, "hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64, "n_step": 2, "updates": 0.5,

@@ -176,3 +176,21 @@ def test_places_name_the_rows_that_are_sampled():
     places = data.sample_places(KEY, replay, 40)
     jax.tree.map(np.testing.assert_array_equal, data.take(replay, places), data.sample(KEY, replay, 40))
     np.testing.assert_array_equal(data.take(replay, jnp.asarray([4])).obs, [[1, 1]])  # second row, second environment
+
+
+def test_starts_are_the_first_rows_of_episodes():
+    replay = filled(7, ends=(2, 4), broken=(3,))
+    # Episodes begin at rows 0, 3 (broken: not drawn), 4 (after the broken row) and 5.
+    drawn = np.asarray(data.sample_starts(KEY, replay, 300)[:, 0])
+    assert set(drawn.tolist()) == {0, 4, 5}
+    assert np.all(np.bincount(drawn.astype(int))[[0, 4, 5]] > 70)
+
+
+def test_a_limited_ring_uses_its_first_places_and_grows():
+    """Limits 2, then 4, of a capacity of 6: the ring comes round, goes on behind its rows, and comes round again."""
+    replay, seen = data.empty(SPEC, 6, 1), []
+    for t, limit in enumerate([2, 2, 2, 2, 4, 4, 4]):
+        replay = data.add(replay, row(t), True, jnp.int32(limit))
+        rows, count = data.rows(replay)
+        seen.append(np.asarray(rows.obs[: int(count), 0]).astype(int).tolist())
+    assert seen == [[0], [0, 1], [2, 1], [2, 3], [2, 3, 4], [2, 3, 4, 5], [6, 3, 4, 5]]

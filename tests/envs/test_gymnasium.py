@@ -9,6 +9,7 @@ from gymnasium import spaces as gym_spaces
 
 from jmbrl import envs
 from jmbrl.envs import spaces
+from jmbrl.envs.gymnasium import KNOWN
 from jmbrl.envs.host import LIVE_SETS
 
 KEY = jax.random.key(5)
@@ -84,6 +85,30 @@ def test_steps_beside_gymnasium_from_the_same_seed(name):
     assert terminated or truncated
     theirs.close()
     env.close()
+
+
+@pytest.mark.parametrize("name", ["Hopper-v5", "Walker2d-v5", "Ant-v5", "Humanoid-v5", "InvertedPendulum-v5"])
+def test_the_known_end_is_gymnasiums_own(name):
+    """Random actions; a body that does not fall by itself is pushed off its feet."""
+    theirs, end = gymnasium.make(name), KNOWN[name]["termination_fn"]
+    theirs.action_space.seed(0)
+    ends = 0
+    for episode in range(3):
+        obs, _ = theirs.reset(seed=episode)
+        if name == "Ant-v5":  # random actions never turn it over: throw it into the air
+            body = theirs.unwrapped
+            speed = body.data.qvel.copy()
+            speed[2] = 5.0
+            body.set_state(body.data.qpos.copy(), speed)
+        for _ in range(200):
+            action = theirs.action_space.sample()
+            before, (obs, _, terminated, _, _) = obs, theirs.step(action)
+            assert bool(end(*map(jnp.asarray, (before, action, obs)))) == terminated
+            if terminated:
+                ends += 1
+                break
+    assert ends == 3
+    theirs.close()
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl.learners import cloning
+from jmbrl.learners import cloning, imitate
 from jmbrl.types import Continuous, Discrete, Transition
 
 KEY = jax.random.key(0)
 BOX = Continuous((-1.0,), (1.0,))
+SETTINGS = {"epochs": 300, "batch_size": 10}
 
 
 def demonstration(obs, action):
@@ -66,6 +67,58 @@ def test_refuses():
         cloning(BOX, 0)
     with pytest.raises(ValueError, match="learning_rate must be at least 0"):
         cloning(BOX, 1, learning_rate=-1.0)
+    with pytest.raises(ValueError, match="weight_decay must be at least 0"):
+        cloning(BOX, 1, weight_decay=-1.0)
     learner = cloning(BOX, 2, hidden=(4,))
     with pytest.raises(ValueError, match="features has shape"):
         jax.eval_shape(lambda: learner.act(KEY, learner.init(KEY), jnp.zeros(3), False))
+
+
+def test_passes_over_a_demonstration_skip_what_is_not_valid():
+    obs = jnp.linspace(-1.0, 1.0, 50)[:, None]
+    # Every second row says the contrary, and one of these is broken.
+    valid = jnp.arange(50) % 2 == 0
+    action = jnp.where(valid[:, None], 0.5 * obs, -1.0).at[1].set(jnp.nan)
+    learner = cloning(BOX, 1, hidden=(8,), learning_rate=1e-2)
+    fit = jax.jit(lambda key: imitate(key, learner, learner.init(KEY), demonstration(obs, action), valid, **SETTINGS))
+    state, info = fit(KEY)
+    act = jax.vmap(lambda x: learner.act(KEY, state, x, False)[0])
+    np.testing.assert_allclose(act(obs), 0.5 * obs, atol=0.03)
+    assert (info["updates"], info["skipped"]) == (300 * 3, 0)  # 25 rows in threes of 10
+    assert info["loss"] < 1e-3
+    # The weights of a policy as PPO and TRPO have it, whose mean is not squashed.
+    assert set(state.policy) == {"net", "log_std"}
+
+
+def test_no_valid_row_changes_nothing():
+    learner = cloning(BOX, 1, hidden=(8,), learning_rate=1e-2)
+    rows = demonstration(jnp.ones((4, 1)), jnp.ones((4, 1)))
+    before = learner.init(KEY)
+    state, info = jax.jit(lambda: imitate(KEY, learner, before, rows, jnp.zeros(4, bool), epochs=2, batch_size=2))()
+    jax.tree.map(np.testing.assert_array_equal, state, before)
+    assert (info["updates"], info["loss"]) == (0, 0)
+
+
+def test_decay_shrinks_weights_and_not_biases():
+    """Of a linear map of inputs 1 and 1 to 1, w + b = 1 up to the decay: with none on b all of it goes there."""
+    obs = jnp.ones((8, 1))
+    learner = cloning(BOX, 1, hidden=(), learning_rate=3e-2, weight_decay=1.0)
+    state, _ = train(learner, demonstration(obs, jnp.ones((8, 1))), 600)
+    (layer,) = state.policy["net"]["params"].values()
+    np.testing.assert_allclose(layer["kernel"], 0.0, atol=1e-2)
+    np.testing.assert_allclose(layer["bias"], 1.0, atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 0}, "epochs must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+        ({"valid": jnp.ones(3, bool)}, "valid has shape"),
+    ],
+)
+def test_imitation_refuses(change, message):
+    learner = cloning(BOX, 1, hidden=())
+    rows = demonstration(jnp.ones((4, 1)), jnp.ones((4, 1)))
+    with pytest.raises(ValueError, match=message):
+        imitate(KEY, learner, learner.init(KEY), rows, **{"valid": jnp.ones(4, bool), **change})

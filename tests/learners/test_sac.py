@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jmbrl import health
 from jmbrl.health import accept, all_finite
 from jmbrl.learners.sac import sac, soft_value, td_target, temperature_loss
 from jmbrl.networks import TanhNormal
@@ -185,3 +186,11 @@ def test_accept_takes_all_or_nothing():
     assert health["skipped"] == 1
     assert health["nonfinite_loss"] == 0
     assert bool(all_finite({"count": jnp.zeros((), jnp.int32)}))
+
+
+def test_values_beyond_what_rewards_add_up_to_are_reported():
+    """Rewards of 2 at gamma 0.9 add up to 20 at most; ten times that is the limit."""
+    for value, wanted in ((199.0, 0.0), (-201.0, 1.0)):
+        assert float(health.exploded(jnp.full(4, value), jnp.float32(2.0), 0.9)) == wanted
+    assert float(health.exploded(jnp.full(4, 1e9), jnp.float32(0.0), 0.9)) == 0.0  # no reward was seen yet
+    assert float(health.exploded(jnp.full(4, 1e9), jnp.float32(2.0), 1.0)) == 0.0  # and here there is no bound

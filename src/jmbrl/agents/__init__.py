@@ -2,16 +2,24 @@
 
 from jmbrl.agents import dyna_q as _dyna_q
 from jmbrl.agents import latent_mpc as _latent_mpc
+from jmbrl.agents import mb_mf as _mb_mf
+from jmbrl.agents import mb_mpo as _mb_mpo
 from jmbrl.agents import mbpo as _mbpo
+from jmbrl.agents import me_trpo as _me_trpo
 from jmbrl.agents import mpc_by_name as _mpc
 from jmbrl.agents import off_policy as _off_policy
 from jmbrl.agents import on_policy as _on_policy
 from jmbrl.agents import pets as _pets
 from jmbrl.agents import prioritized_sweeping as _sweeping
 from jmbrl.agents import random as _random
+from jmbrl.agents import slbo as _slbo
 from jmbrl.agents.dyna_q import DynaQConfig, DynaQState, dyna_q
+from jmbrl.agents.imitated_controller import MBMFState, imitated_controller
 from jmbrl.agents.latent_mpc import LatentMPCConfig, latent_mpc
+from jmbrl.agents.mb_mf import MBMFConfig, mb_mf
+from jmbrl.agents.mb_mpo import MBMPOConfig, mb_mpo, meta_imagination
 from jmbrl.agents.mbpo import MBPOConfig, RolloutLength, imagined_trials, mbpo
+from jmbrl.agents.me_trpo import METRPOConfig, me_trpo
 from jmbrl.agents.mpc import mpc
 from jmbrl.agents.mpc_by_name import MPCConfig, mpc_by_name
 from jmbrl.agents.off_policy import DQNConfig, Priority, SACConfig, dqn, off_policy, sac
@@ -19,10 +27,26 @@ from jmbrl.agents.on_policy import PPOConfig, TRPOConfig, on_policy, ppo, trpo
 from jmbrl.agents.pets import PETSConfig, pets
 from jmbrl.agents.presets import PRESETS, default_preset
 from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, SweepingState, prioritized_sweeping
+from jmbrl.agents.slbo import SLBOConfig, imagined_turns, ornstein_uhlenbeck, slbo
 from jmbrl.agents.system import System
 from jmbrl.agents.tabular import greedy_steps
+from jmbrl.agents.validated import policy_in_ensemble
 
-_PAGES = (_random, _mpc, _pets, _mbpo, _dyna_q, _sweeping, _latent_mpc, _off_policy, _on_policy)
+_PAGES = (
+    _random,
+    _mpc,
+    _pets,
+    _mbpo,
+    _me_trpo,
+    _mb_mf,
+    _mb_mpo,
+    _slbo,
+    _dyna_q,
+    _sweeping,
+    _latent_mpc,
+    _off_policy,
+    _on_policy,
+)
 SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system in page.SYSTEMS}
 
 __all__ = [
@@ -32,7 +56,11 @@ __all__ = [
     "DynaQConfig",
     "DynaQState",
     "LatentMPCConfig",
+    "MBMFConfig",
+    "MBMFState",
+    "MBMPOConfig",
     "MBPOConfig",
+    "METRPOConfig",
     "MPCConfig",
     "PETSConfig",
     "PPOConfig",
@@ -40,6 +68,7 @@ __all__ = [
     "Priority",
     "RolloutLength",
     "SACConfig",
+    "SLBOConfig",
     "SweepingState",
     "System",
     "TRPOConfig",
@@ -48,15 +77,24 @@ __all__ = [
     "dyna_q",
     "greedy_steps",
     "imagined_trials",
+    "imagined_turns",
+    "imitated_controller",
     "latent_mpc",
+    "mb_mf",
+    "mb_mpo",
     "mbpo",
+    "me_trpo",
+    "meta_imagination",
     "mpc",
     "mpc_by_name",
     "off_policy",
     "on_policy",
+    "ornstein_uhlenbeck",
     "pets",
+    "policy_in_ensemble",
     "ppo",
     "prioritized_sweeping",
     "sac",
+    "slbo",
     "trpo",
 ]

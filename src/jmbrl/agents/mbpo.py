@@ -69,6 +69,7 @@ class MBPOConfig:
     rollouts: int = 100_000  # per fit
     rollout: tuple[float, float, int, int] = (20, 150, 1, 1)  # length: k0 until epoch e0, k1 from epoch e1 on
     epoch: int = 1000  # environment steps
+    branch: bool = True  # from any real state; False: only from those that episodes began with
     retain: int = 4  # fits whose imagined rows are kept: an epoch
     real_ratio: float = 0.05  # of a batch
     # policy: soft actor-critic, or double deep Q-learning where actions are discrete
@@ -109,7 +110,7 @@ def mbpo(env: Env, config: MBPOConfig = MBPOConfig()) -> Agent:
         holdout=config.holdout,
         patience=config.patience if config.holdout else None,
     )
-    own = ("rollouts", "retain", "real_ratio", "batch_size", "updates", "fit_every", "warmup", "capacity")
+    own = ("branch", "rollouts", "retain", "real_ratio", "batch_size", "updates", "fit_every", "warmup", "capacity")
     settings = {name: getattr(config, name) for name in own}
     lengths = RolloutLength(*config.rollout, config.epoch)
     return imagined_trials(env.spec, model, trainer, policy_learner(env.spec, model, config), lengths, **settings)
@@ -134,6 +135,7 @@ def imagined_trials(
     learner: Learner,
     length: RolloutLength | int = 1,
     *,
+    branch: bool = True,
     rollouts: int = 400,
     retain: int = 4,
     real_ratio: float = 0.05,
@@ -155,6 +157,8 @@ def imagined_trials(
       trainer: ``models.trainer(model, ...)``.
       learner: off-policy, learns from ``Transition[B]`` of features.
       length: steps of a rollout, or how they grow; a rollout ends earlier where the model says that the episode does.
+      branch: rollouts begin at real states drawn uniformly; False: at those that episodes began with, as whole
+        imagined episodes do.
       rollouts: imagined trajectories per fit.
       retain: the imagined rows of this many fits are kept.
       real_ratio: share of real rows in a batch, in ``[0, 1)``.
@@ -191,7 +195,12 @@ def imagined_trials(
         key_fit, key_start, key_encode, key_imagine = jax.random.split(key, 4)
         params, opt, info = trainer.fit(key_fit, state.params, state.opt, state.replay)
         state = state._replace(params=params, opt=opt)
-        beliefs = beliefs_of(key_encode, model, spec, params, data.sample(key_start, state.replay, rollouts).obs)
+        where = (
+            data.sample(key_start, state.replay, rollouts).obs
+            if branch
+            else data.sample_starts(key_start, state.replay, rollouts)
+        )
+        beliefs = beliefs_of(key_encode, model, spec, params, where)
         steps = length(step - start)
         ring, seen = rolled_out(key_imagine, state, beliefs, steps)
         info = {f"model/{name}": value for name, value in info.items()}

@@ -128,7 +128,7 @@ def schedule(updates: float) -> tuple[int, int]:
 
 def summary(name: str, values: Array) -> Array:
     """What becomes of a learner's ``info`` over several updates: counters are added up, the rest is averaged."""
-    counts = ("nonfinite_loss", "nonfinite_grad", "skipped", "updates")
+    counts = ("nonfinite_loss", "nonfinite_grad", "skipped", "updates", "exploded")
     return jnp.sum(values) if name in counts else jnp.mean(values)
 
 

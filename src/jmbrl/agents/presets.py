@@ -70,25 +70,119 @@ PRESETS: dict[str, dict[str, dict[str, object]]] = {
     },
 }
 PRESETS["mbpo"] = {
-    # Small networks, fewer rollouts and updates than MBPO's. With a few hundred rows its early stop on the held-out
-    # error ends before the predicted variance has shrunk to the data's, so the fit has a fixed length.
+    # Smaller networks, fewer rollouts, a fit every 100 steps. With a few hundred rows the paper's patience of 5 epochs
+    # ends before the networks have found the dynamics, as one epoch is a handful of updates.
     "pendulum": {
         "members": 5,
         "elites": 5,
         "hidden": (64, 64),
         "weight_decay": (2.5e-5, 5e-5, 1e-4),
+        "model_learning_rate": 2e-3,
         "model_batch_size": 32,
-        "epochs": 40,
-        "holdout": 0.0,
+        "epochs": 400,
+        "patience": 20,
         "rollouts": 2_000,
-        "policy_hidden": (128, 128),
+        "retain": 2,
+        "policy_hidden": (64, 64),
         "learning_rate": 1e-3,
         "batch_size": 128,
-        "updates": 5,
+        "updates": 20,
+        "gamma": 0.97,
+        "alpha": 0.2,
+        "fit_every": 100,
+        "warmup": 200,
+        "capacity": 10_000,
+    },
+    "cartpole_swingup": {
+        "members": 5,
+        "elites": 5,
+        "hidden": (128, 128),
+        "weight_decay": (2.5e-5, 5e-5, 1e-4),
+        "epochs": 200,
+        "patience": 10,
+        "rollouts": 4_000,
+        "rollout": (0, 1, 5, 5),
+        "retain": 2,
+        "policy_hidden": (64, 64),
+        "learning_rate": 1e-3,
+        "batch_size": 128,
+        "updates": 10,
         "alpha": 0.2,
         "fit_every": 200,
         "warmup": 200,
-        "capacity": 10_000,
+        "capacity": 20_000,
+    },
+    # The paper's schedule (reference sheet 2.9) with smaller networks and a fifth of its rollouts.
+    "inverted_pendulum": {
+        "hidden": (128, 128),
+        "weight_decay": (2.5e-5, 5e-5, 1e-4),
+        "rollouts": 20_000,
+        "rollout": (1, 15, 1, 1),
+        "epoch": 250,
+        "policy_hidden": (128, 128),
+        "updates": 10,
+        "target_entropy": -0.05,
+        "warmup": 500,
+        "capacity": 50_000,
+    },
+    # The paper's own (reference sheet 2.9).
+    "paper_inverted_pendulum": {
+        "rollout": (1, 15, 1, 1),
+        "epoch": 250,
+        "updates": 10,
+        "target_entropy": -0.05,
+        "warmup": 500,
+    },
+    "inverted_double_pendulum": {"rollout": (1, 15, 1, 1), "epoch": 250, "target_entropy": -0.5},
+    "hopper": {"rollout": (20, 150, 1, 15), "target_entropy": -1.0},
+    "walker2d": {"target_entropy": -3.0},
+    "halfcheetah": {"updates": 40, "target_entropy": -3.0},
+    "ant": {"rollout": (20, 100, 1, 25), "target_entropy": -4.0},
+    "humanoid": {
+        "hidden": (400, 400, 400, 400),
+        "rollout": (20, 300, 1, 25),
+        "rollouts": 400_000,
+        "retain": 5,
+        "target_entropy": -2.0,
+        "fit_every": 1000,
+    },
+}
+# Smaller stages, networks and turns than SLBO's: 50 policy updates a stage. Where a model of cosines may leave the
+# data's range the policy finds states that pay more than any there is, hence the acrobot's.
+PRESETS["slbo"] = {
+    "wang": {
+        "hidden": (128, 128),
+        "clip_range": 2.0,
+        "inner": 5,
+        "policy_updates": 10,
+        "imagined": 3_000,
+        "fit_every": 2_000,
+        "warmup": 2_000,
+        "capacity": 20_000,
+    },
+}
+PRESETS["slbo"]["wang_acrobot"] = PRESETS["slbo"]["wang"] | {"clip_range": 0.1}
+# 5 % of 20,000 steps at random, 20 % planned, 15 % imitated; a tenth of the benchmark's candidates. PPO in the last
+# stage: small steps from a policy that is good already, around which it explores little.
+PRESETS["mb_mf"] = {
+    "wang": {
+        "hidden": (64, 64),
+        "batch_size": 128,
+        "epochs": 10,
+        "horizon": 15,
+        "population": 500,
+        "initial_std": 0.2,
+        "imitation_epochs": 100,
+        "imitation_batch_size": 128,
+        "learner": "ppo",
+        "learner_options": {"reward_scale": 0.05, "minibatches": 16},
+        "batch": 2_000,
+        "gamma": 0.99,
+        "warmup": 1_000,
+        "fit_every": 200,
+        "mpc_steps": 4_000,
+        "dagger_steps": 1_000,
+        "capacity": 20_000,
     },
 }
 # The changing mazes' examples (Sutton & Barto 2018, 8.2 and 8.3); Dyna-Q+ is kappa=1e-4 and kappa=1e-3. FrozenLake,
@@ -139,6 +233,7 @@ PRESETS["sac"] = {
         "capacity": 10_000,
     },
 }
+PRESETS["sac"]["wang"] = PRESETS["sac"]["pendulum"] | {"capacity": 20_000}
 PRESETS["dqn"] = {
     "cartpole": {
         "hidden": (64, 64),
@@ -158,6 +253,49 @@ PRESETS["dqn"] = {
         "capacity": 50_000,
     },
 }
+# The 2019 benchmark's classic tasks with a tenth of its 200,000 steps. The variant with a value network and discounts,
+# as the benchmark's; paths of 50 steps (on the cart pole, TRPO in the true world needs 20 updates of them, and more
+# than 50 of 100 steps), and little shaking of the policy: data from far away cost accuracy where it matters.
+PRESETS["me_trpo"] = {
+    "wang": {
+        "hidden": (64, 64),
+        "model_batch_size": 64,
+        "epochs": 50,
+        "patience": 5,
+        "improvement": 0.01,
+        "gamma": 0.99,
+        "lam": 0.95,
+        "max_kl": 0.02,
+        "baseline": "network",
+        "bootstrap": True,
+        "horizon": 50,
+        "batch": 4_000,
+        "updates": 40,
+        "validation": 50,
+        "action_noise": 1.0,
+        "parameter_noise": 1.0,
+        "fit_every": 2_000,
+        "warmup": 2_000,
+        "capacity": 20_000,
+    },
+}
+# A task per member, and paths, networks and meta steps for two CPU cores. On wang/pendulum one seed had 178 after the
+# first fit and 182 at 20,000 steps; wang/cartpole is learned (200 at 5,000 to 7,500 steps) but not kept.
+_MB_MPO = {
+    "hidden": (64, 64),
+    "model_batch_size": 128,
+    "epochs": 60,
+    "tasks": 5,
+    "paths": 10,
+    "horizon": 100,
+    "meta_steps": 40,
+    "initial_std": 0.5,
+    "max_kl": 0.02,
+    "fit_every": 2500,
+    "warmup": 2500,
+    "capacity": 20_000,
+}
+PRESETS["mb_mpo"] = {"pendulum": _MB_MPO, "cartpole": _MB_MPO}
 PRESETS["latent_mpc"] = {"pendulum": {}}
 PRESETS["gt_cem"] = {
     task: {k: v for k, v in settings.items() if k in ("horizon", "population", "elites", "iterations")}
@@ -169,6 +307,11 @@ DEFAULT_PRESETS = {
     "pendulum": "pendulum",
     "pendulummasked": "pendulum",
     "invertedpendulum": "inverted_pendulum",
+    "inverteddoublependulum": "inverted_double_pendulum",
+    "hopper": "hopper",
+    "walker2d": "walker2d",
+    "ant": "ant",
+    "humanoid": "humanoid",
     "cartpole": "cartpole",
     "cartpoleswingup": "cartpole_swingup",
     "halfcheetah": "halfcheetah",
@@ -180,6 +323,7 @@ DEFAULT_PRESETS = {
     "taxi": "taxi",
     "mountaincar": "mountain_car",
     "rod": "rod",
+    "wang": "wang",
 }
 
 

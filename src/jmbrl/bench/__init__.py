@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jmbrl import checks
+from jmbrl.bench.mbpo import mbpo
+from jmbrl.bench.mbpo_work import WORK, Work
 from jmbrl.bench.measure import matmul_rate, numpy_matmul_rate
 from jmbrl.bench.models import fit, planning
 from jmbrl.bench.problem import MODELS, PLANNERS, PRESETS, Preset
@@ -18,10 +20,13 @@ __all__ = [
     "MODELS",
     "PLANNERS",
     "PRESETS",
+    "WORK",
     "Case",
     "Preset",
+    "Work",
     "fit",
     "matmul_rate",
+    "mbpo",
     "numpy_matmul_rate",
     "planning",
     "run",
@@ -30,22 +35,23 @@ __all__ = [
 ]
 
 SWEEP_REPEATS = 5
-BENCHMARKS = {"planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular}
+BENCHMARKS = {"planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular, "mbpo": mbpo}
+TABLES = {"tabular": CASES, "mbpo": WORK}  # the others': PRESETS
 # Presets of several rows: which option of ``planning`` each row has another value of.
 SWEEPS = {"planners": ("planner", PLANNERS), "models": ("model", MODELS)}
 
 
 def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
-    """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"`` or ``"tabular"``.
+    """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"``, ``"tabular"`` or ``"mbpo"``.
 
     Args:
       name: which one.
       fresh: make each row in a process of its own, so that its ``peak_mb`` is its own, where there are several.
-      options: ``preset`` (one name; all by default), ``repeats`` (timed calls, 10; 5 in a preset of several rows), and
-        any field of ``Preset``, for tabular of ``Case``; for planning ``propagation`` (``"ts1"``), ``planner`` and
-        ``model`` (names in ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the former,
-        ``models`` for the latter; for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds those of
-        ``bench.seeds``.
+      options: ``preset`` (one name; all by default), ``repeats`` (timed calls, 10; 5 in a preset of several rows; of
+        mbpo as it says) and any field of ``Preset``, for tabular of ``Case``, for mbpo of ``Work``; for planning
+        ``propagation`` (``"ts1"``), ``planner`` and ``model`` (names in ``PLANNERS``, ``MODELS``): the preset
+        ``planners`` has a row for each of the former, ``models`` for the latter; for fit ``batch_size`` (256),
+        ``rows`` (10000) and ``epochs`` (5); for seeds those of ``bench.seeds``.
 
     Raises:
       ValueError: an unknown name, preset or option.
@@ -66,8 +72,8 @@ def _presets(name: str, options: dict[str, Any]) -> tuple[str, ...]:
     return (checks.choice("preset", options["preset"], known),) if "preset" in options else known
 
 
-def _table(name: str) -> dict[str, Preset] | dict[str, Case]:
-    return CASES if name == "tabular" else PRESETS
+def _table(name: str) -> dict[str, Any]:
+    return TABLES.get(name, PRESETS)
 
 
 def _rows(name: str, preset: str, options: dict[str, Any]) -> list[dict[str, Any]]:

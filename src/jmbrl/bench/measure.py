@@ -1,5 +1,6 @@
 """How fast a compiled call is, how much of the machine's matmul rate that is, and what it keeps in memory."""
 
+import functools
 import resource
 import sys
 import time
@@ -15,13 +16,26 @@ from jmbrl import checks
 from jmbrl.types import Params
 
 
-def matmul_rate(members: int, rows: int, width: int, repeats: int = 5) -> float:
-    """FLOP/s of the best of ``repeats`` products ``[members, rows, width] x [members, width, width]`` in float32."""
-    x, w = jnp.ones((members, rows, width)), jnp.ones((members, width, width))
-    product = jax.jit(jnp.matmul)
+def matmul_rate(members: int, rows: int, width: int, repeats: int = 5, chain: int = 1) -> float:
+    """FLOP/s of the best of ``repeats`` products ``[members, rows, width] x [members, width, width]`` in float32.
+
+    Args:
+      chain: products in one call, one after another, each of the last one's result: where a single one takes no longer
+        than calling it.
+    """
+    x, w = jnp.ones((members, rows, width)), jnp.full((members, width, width), 1.0 / width)
+    product = _product if chain == 1 else _chained(chain)
     jax.block_until_ready(product(x, w))
     best = min(seconds(lambda: product(x, w)) for _ in range(repeats))
-    return 2.0 * members * rows * width * width / best
+    return 2.0 * chain * members * rows * width * width / best
+
+
+_product = jax.jit(jnp.matmul)
+
+
+@functools.cache  # compiled once
+def _chained(chain: int) -> Callable:
+    return jax.jit(lambda x, w: jax.lax.fori_loop(0, chain, lambda _, y: jnp.matmul(y, w), x))
 
 
 def numpy_matmul_rate(members: int, rows: int, width: int, repeats: int = 5) -> float:
@@ -41,9 +55,9 @@ def flops_per_row(params: Params, members: int) -> int:
     return 2 * sum(w.size // max(members, 1) for w in kernels)
 
 
-def compiled_ahead(fn: Callable, *args: Any) -> tuple[Any, float]:
+def compiled_ahead(fn: Callable, *args: Any, donate: tuple[int, ...] = ()) -> tuple[Any, float]:
     start = time.perf_counter()
-    compiled = jax.jit(fn).lower(*args).compile()
+    compiled = jax.jit(fn, donate_argnums=donate).lower(*args).compile()
     return compiled, time.perf_counter() - start
 
 
@@ -53,20 +67,23 @@ def seconds(call: Callable) -> float:
     return time.perf_counter() - start
 
 
-def timed(call: Callable, repeats: int, members: int, rows: int, width: int) -> tuple[np.ndarray, dict[str, float]]:
+def timed(
+    call: Callable, repeats: int, members: int, rows: int, width: int, chain: int = 1
+) -> tuple[np.ndarray, dict[str, float]]:
     """Times of ``repeats`` warm calls, and the matmul rate measured before, between and after them.
 
     Args:
       call: ``(i) -> arrays``, the ``i``-th call.
       members, rows, width: the shape of that product; ``rows`` of all members together.
+      chain: as in ``matmul_rate``.
     """
     repeats = checks.integer("repeats", repeats, 1)
     shape = (members, max(1, rows // members), width)
     jax.block_until_ready(call(0))
-    times, rates = [], [matmul_rate(*shape)]
+    times, rates = [], [matmul_rate(*shape, chain=chain)]
     for i in range(repeats):
         times.append(seconds(lambda i=i: call(i + 1)))
-        rates.append(matmul_rate(*shape))
+        rates.append(matmul_rate(*shape, chain=chain))
     return np.asarray(times), {"matmul": max(rates), "numpy": numpy_matmul_rate(*shape)}
 
 

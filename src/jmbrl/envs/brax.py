@@ -1,5 +1,6 @@
 """Brax tasks. Imports brax only when an environment is made (it takes seconds)."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -101,6 +102,9 @@ def _create(name: str, backend: str, options: dict[str, Any]) -> Any:
 # ------------------------------------------------------------------- rewards and ends, in brax's own terms
 
 
+_WALKERS = {"ant": (0.2, 1.0), "humanoid": (1.0, 2.0), "hopper": (0.7, math.inf, 0.2), "walker2d": (0.8, 2.0, 1.0)}
+
+
 def _known(name: str, env: Any) -> dict[str, Callable]:
     """``reward_fn`` and ``termination_fn`` where they are exact functions of the observations."""
     if name == "inverted_pendulum":
@@ -113,10 +117,8 @@ def _known(name: str, env: Any) -> dict[str, Callable]:
         return {"reward_fn": _stand_up(_half_range(env), float(env.dt)), "termination_fn": rewards.never}
     if name == "halfcheetah":
         return {"termination_fn": rewards.never}
-    if name == "ant":
-        return {"termination_fn": _outside(0, 0.2, 1.0)}
-    if name == "humanoid":
-        return {"termination_fn": _outside(0, 1.0, 2.0)}
+    if name in _WALKERS:
+        return {"termination_fn": rewards.fallen(*_WALKERS[name])}
     return {}
 
 

@@ -1,5 +1,6 @@
 """Gymnasium environments, and anything that has Gymnasium's ``reset`` and ``step``: a robot, a plant."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -66,6 +67,11 @@ KNOWN: dict[str, dict[str, Any]] = {
     },
     "Reacher-v5": {"reward_fn": rewards.reacher(distance_at=-2), "termination_fn": rewards.never, "dt": 0.02},
     "HalfCheetah-v5": {"termination_fn": rewards.never, "dt": 0.05},
+    # Also where a hidden velocity passes 100, which no observation shows (they are cut at 10).
+    "Hopper-v5": {"termination_fn": rewards.fallen(0.7, math.inf, 0.2), "dt": 0.008},
+    "Walker2d-v5": {"termination_fn": rewards.fallen(0.8, 2.0, 1.0), "dt": 0.008},
+    "Ant-v5": {"termination_fn": rewards.fallen(0.2, 1.0), "dt": 0.05},
+    "Humanoid-v5": {"termination_fn": rewards.fallen(1.0, 2.0), "dt": 0.015},
 }
 
 

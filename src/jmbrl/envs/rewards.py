@@ -71,6 +71,19 @@ def acrobot(obs: Array, action: Array, next_obs: Array) -> Array:
     return jnp.where(acrobot_end(obs, action, next_obs), 0.0, -1.0)
 
 
+def fallen(low: float, high: float, angle: float | None = None) -> Callable:
+    """The end of a body that walks: its height beyond ``(low, high)``, its tilt beyond ``angle`` (rad), or a state that
+    is not finite; obs ``[height, tilt, ...]`` (without ``angle`` the second entry may be anything)."""
+
+    def end(obs: Array, action: Array, next_obs: Array) -> Array:
+        del obs, action
+        height = next_obs[..., 0]
+        up = jnp.all(jnp.isfinite(next_obs), axis=-1) & (height >= low) & (height <= high)
+        return ~up if angle is None else ~(up & (jnp.abs(next_obs[..., 1]) < angle))
+
+    return end
+
+
 def inverted_pendulum_end(obs: Array, action: Array, next_obs: Array) -> Array:
     """The pole beyond 0.2 rad, or a state that is not finite; obs ``[x, theta, xdot, thetadot]``."""
     del obs, action

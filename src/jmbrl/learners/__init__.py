@@ -1,8 +1,9 @@
 """Improving a policy or a value from batches: one file a method."""
 
 from jmbrl.learners.advantages import gae, returns
-from jmbrl.learners.cloning import CloningState, cloning
+from jmbrl.learners.cloning import CloningState, cloning, imitate
 from jmbrl.learners.dqn import DQNState, dqn
+from jmbrl.learners.meta_policy import MetaState, meta_policy
 from jmbrl.learners.ppo import PPOState, ppo
 from jmbrl.learners.q_learning import QState, back_up, bellman_error, q_learning
 from jmbrl.learners.sac import SACState, sac
@@ -11,6 +12,7 @@ from jmbrl.learners.trpo import TRPOState, trpo
 __all__ = [
     "CloningState",
     "DQNState",
+    "MetaState",
     "PPOState",
     "QState",
     "SACState",
@@ -20,6 +22,8 @@ __all__ = [
     "cloning",
     "dqn",
     "gae",
+    "imitate",
+    "meta_policy",
     "ppo",
     "q_learning",
     "returns",

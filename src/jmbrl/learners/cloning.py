@@ -9,17 +9,15 @@ import optax
 
 from jmbrl import checks
 from jmbrl.health import accept
-from jmbrl.networks import MLP, Categorical, Normal
-from jmbrl.types import ActionSpace, Array, Continuous, Key, Learner, PyTree, Transition
-
-_LOG_STD = (-5.0, 0.0)
+from jmbrl.learners.policies import policy
+from jmbrl.networks import Categorical, Normal
+from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
 
 
 class CloningState(NamedTuple):
-    """``policy``: the network's weights. ``log_std``: ``float32[A]``, of the demonstrator around it (continuous)."""
+    """``policy``: the weights of ``learners.policies.policy``, as TRPO and PPO have them. ``opt``: of Adam."""
 
     policy: PyTree
-    log_std: Array
     opt: PyTree
 
 
@@ -30,16 +28,18 @@ def cloning(
     hidden: Sequence[int] = (64, 64),
     learning_rate: float | Array = 1e-3,
     activation: Callable[[Array], Array] = jnp.tanh,
+    weight_decay: float | Array = 0.0,
 ) -> Learner:
     r"""Supervised learning of :math:`\pi(s) \approx a` from rows of a demonstration.
 
-    Continuous actions: :math:`\pi(s) = \tanh f(s)` and the mean of :math:`(\pi(s) - a)^2`; beside it one standard
-    deviation per dimension is fitted to the residuals, which exploration draws from (clipped to the box). Discrete
-    actions: the cross-entropy of a softmax, from which exploration draws.
+    The policy is that of ``learners.trpo`` and ``learners.ppo`` with the same ``hidden`` and ``activation``, so that
+    its weights can go on there. Continuous actions: the mean of :math:`(f(s) - a)^2`, :math:`f` the Gaussian's mean;
+    beside it one standard deviation per dimension is fitted to the residuals, which exploration draws from (clipped to
+    the box). Discrete actions: the cross-entropy of a softmax, from which exploration draws.
 
     ``update(key, state, batch)`` takes ``Transition[B]`` whose ``obs`` are features ``float32[B, F]`` and reads ``obs``
-    and ``action`` alone. ``act(key, state, features[F], explore)`` gives the action and its log-probability (of the
-    Gaussian before the clip).
+    and ``action`` alone; ``imitate`` makes many of them. ``act(key, state, features[F], explore)`` gives the action and
+    its log-probability (after the clip).
 
     Args:
       action: any space.
@@ -47,6 +47,7 @@ def cloning(
       hidden: widths of the hidden layers.
       learning_rate: of Adam, at least 0.
       activation: of the hidden layers.
+      weight_decay: :math:`c` of the penalty :math:`c \sum_l \|W_l\|^2 / 2`, biases excluded; at least 0.
 
     Returns:
       A ``Learner`` with state ``CloningState``. ``info``: ``loss`` (of the policy alone) and the counters
@@ -59,52 +60,95 @@ def cloning(
     Source: Pomerleau 1991, Efficient training of artificial neural networks for autonomous navigation.
     """
     features = checks.integer("features", features, 1)
-    widths = tuple(checks.integer("hidden", width, 1) for width in hidden)
+    hidden = tuple(checks.integer("hidden", width, 1) for width in hidden)
     checks.number("learning_rate", learning_rate, 0.0)
-    size = action.dim if isinstance(action, Continuous) else action.n
-    net = MLP(widths, size, activation)
+    checks.number("weight_decay", weight_decay, 0.0)
+    pi = policy(action, features, hidden=hidden, activation=activation)
     optimizer = optax.adam(learning_rate)
 
     def init(key: Key) -> CloningState:
-        policy = net.init(key, jnp.zeros(features))
-        log_std = jnp.zeros(size if isinstance(action, Continuous) else 0)
-        return CloningState(policy, log_std, optimizer.init((policy, log_std)))
-
-    def output(policy: PyTree, x: Array) -> Array:
-        return cast(Array, net.apply(policy, x))
-
-    def distribution(policy: PyTree, log_std: Array, x: Array) -> Normal | Categorical:
-        if isinstance(action, Continuous):
-            mean = jnp.tanh(output(policy, x))
-            return Normal(mean, jnp.broadcast_to(jnp.exp(jnp.clip(log_std, *_LOG_STD)), mean.shape))
-        return Categorical(output(policy, x))
+        weights = pi.init(key)
+        return CloningState(weights, optimizer.init(weights))
 
     def act(key: Key, state: CloningState, x: Array, explore: bool) -> tuple[Array, Array]:
         checks.same_shape("features", jnp.shape(x)[-1:], (features,), "cloning")
-        pi = distribution(state.policy, state.log_std, x)
-        chosen = pi.sample(key) if explore else pi.mode()
-        log_prob = pi.log_prob(chosen)
-        return jnp.clip(chosen, -1.0, 1.0) if isinstance(action, Continuous) else chosen, log_prob
+        return pi.act(key, state.policy, x, explore)
 
-    def loss(weights: tuple[PyTree, Array], batch: Transition) -> tuple[Array, Array]:
-        pi = distribution(*weights, batch.obs)
-        if isinstance(pi, Categorical):
-            value = -jnp.mean(pi.log_prob(batch.action))
-            return value, value
-        value = jnp.mean((pi.mean - batch.action) ** 2)
+    def loss(weights: PyTree, batch: Transition) -> tuple[Array, Array]:
+        kernels = [x for x in jax.tree.leaves(weights["net"]) if x.ndim > 1]
+        penalty = 0.5 * weight_decay * sum(jnp.sum(x**2) for x in kernels)
+        guess = pi.distribution(weights, batch.obs)
+        if isinstance(guess, Categorical):
+            value = -jnp.mean(guess.log_prob(batch.action))
+            return value + penalty, value
+        value = jnp.mean((guess.mean - batch.action) ** 2)
         # The spread learns from the residuals and leaves the policy alone.
-        around = Normal(jax.lax.stop_gradient(pi.mean), pi.std)
-        return value - jnp.mean(around.log_prob(batch.action)), value
+        around = Normal(jax.lax.stop_gradient(guess.mean), guess.std)
+        return value - jnp.mean(around.log_prob(batch.action)) + penalty, value
 
     def update(key: Key, state: CloningState, batch: Transition) -> tuple[CloningState, dict[str, Array]]:
         del key
         checks.same_shape("obs", batch.obs.shape[1:], (features,), "cloning")
-        weights = state.policy, state.log_std
-        (total, value), grads = jax.value_and_grad(loss, has_aux=True)(weights, batch)
-        steps, opt = optimizer.update(grads, state.opt, weights)
-        policy, log_std = cast(tuple, optax.apply_updates(weights, steps))
-        new = CloningState(policy, log_std, opt)
+        (total, value), grads = jax.value_and_grad(loss, has_aux=True)(state.policy, batch)
+        steps, opt = optimizer.update(grads, state.opt, state.policy)
+        new = CloningState(cast(PyTree, optax.apply_updates(state.policy, steps)), opt)
         state, health = accept(new, state, total, grads)
         return state, {"loss": value} | health
 
     return Learner(init, act, update)
+
+
+def imitate(
+    key: Key,
+    learner: Learner,
+    state: PyTree,
+    demonstration: Transition,
+    valid: Array,
+    *,
+    epochs: int = 100,
+    batch_size: int = 128,
+) -> tuple[PyTree, dict[str, Array]]:
+    """Passes over a demonstration in minibatches, its rows in a new random order each time.
+
+    Args:
+      key: consumed.
+      learner: ``cloning(...)``, or any that learns from ``Transition[B]`` and reports a ``loss``.
+      state: of the learner.
+      demonstration: ``Transition[N]``, ``obs`` features.
+      valid: ``bool[N]``; the other rows may hold anything.
+      epochs: passes over the valid rows.
+      batch_size: rows per update; the last batch of a pass begins again at the pass's front.
+
+    Returns:
+      The state, unchanged where no row is valid, and ``info``: ``loss`` (mean over the last pass) and the learner's
+      counters, summed.
+
+    Raises:
+      ValueError: a number outside its range; ``valid`` that is not one flag per row.
+    """
+    epochs = checks.integer("epochs", epochs, 1)
+    batch_size = checks.integer("batch_size", batch_size, 1)
+    checks.same_shape("valid", valid.shape, demonstration.action.shape[:1], "demonstration")
+    count = jnp.sum(valid, dtype=jnp.int32)
+    batches = -(-count // batch_size)
+    info = jax.eval_shape(learner.update, key, state, jax.tree.map(lambda x: x[:1], demonstration))[1]
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), info)
+
+    def one_pass(i: Array, loop: tuple) -> tuple:
+        key_order, key_update = jax.random.split(jax.random.fold_in(key, i))
+        # Valid rows first, at random.
+        order = jnp.argsort(jnp.where(valid, jax.random.uniform(key_order, valid.shape), jnp.inf))
+
+        def one(step: Array, loop: tuple) -> tuple:
+            state, total = loop
+            places = order[(step * batch_size + jnp.arange(batch_size)) % jnp.maximum(count, 1)]
+            batch = jax.tree.map(lambda x: x[places], demonstration)
+            state, info = learner.update(jax.random.fold_in(key_update, step), state, batch)
+            return state, jax.tree.map(jnp.add, total, info)
+
+        state, total, _ = loop
+        state, seen = jax.lax.fori_loop(0, batches, one, (state, zeros))
+        return state, jax.tree.map(jnp.add, total, seen), seen["loss"] / jnp.maximum(batches, 1)
+
+    state, total, last = jax.lax.fori_loop(0, epochs, one_pass, (state, zeros, zeros["loss"]))
+    return state, total | {"loss": last}

@@ -9,19 +9,21 @@ import optax
 
 from jmbrl import checks
 from jmbrl.data.n_step import NStepRows
-from jmbrl.health import accept
+from jmbrl.health import accept, exploded
 from jmbrl.learners.categorical import expected, project, shifted
 from jmbrl.networks import QNetwork
 from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
 
 
 class DQNState(NamedTuple):
-    """``online``, ``target``: weights; ``updates``: ``int32``, how many were made."""
+    """``online``, ``target``: weights; ``updates``: ``int32``, how many were made; ``largest``: magnitude of a reward
+    so far."""
 
     online: PyTree
     target: PyTree
     opt: PyTree
     updates: Array
+    largest: Array
 
 
 def q_target(reward: Array, terminated: Array, discount: Array | float, values: Array, choosing: Array) -> Array:
@@ -91,8 +93,8 @@ def dqn(
 
     Returns:
       A ``Learner`` with state ``DQNState``. ``info``, scalars: ``loss``, ``q`` (mean value of the actions taken),
-      ``epsilon``, and the counters ``nonfinite_loss``, ``nonfinite_grad``, ``skipped`` and ``updates``. An update with
-      a number that is not finite changes nothing.
+      ``epsilon``, and the counters ``nonfinite_loss``, ``nonfinite_grad``, ``skipped``, ``updates`` and
+      ``exploded`` (``health.exploded``). An update with a number that is not finite changes nothing.
 
     Raises:
       ValueError: continuous actions, or a number outside its range.
@@ -121,7 +123,8 @@ def dqn(
     def init(key: Key) -> DQNState:
         online = net.init(key, jnp.zeros(features))
         # Copied: a buffer that is in the state twice could not be donated.
-        return DQNState(online, jax.tree.map(jnp.copy, online), optimizer.init(online), jnp.zeros((), jnp.int32))
+        opt, none = optimizer.init(online), jnp.zeros((), jnp.int32)
+        return DQNState(online, jax.tree.map(jnp.copy, online), opt, none, jnp.zeros(()))
 
     def outputs(weights: PyTree, x: Array, key: Key | None) -> Array:
         """``float32[..., A, atoms]``; ``key``: of the noise, None: without."""
@@ -176,10 +179,12 @@ def dqn(
         online = optax.apply_updates(state.online, steps)
         updates = state.updates + 1
         share = jnp.where(updates % target_every == 0, tau, 0.0)
-        new = DQNState(online, optax.incremental_update(online, state.target, share), opt, updates)
+        largest = jnp.maximum(state.largest, jnp.max(jnp.abs(batch.rows.reward)))
+        new = DQNState(online, optax.incremental_update(online, state.target, share), opt, updates, largest)
         # The projection would take an infinite reward for the largest there is.
         state, health = accept(new, state, (total, batch.rows.reward), grads)
         info = {"loss": total, "q": q, "epsilon": chance(state)} | health
+        info["exploded"] = exploded(q, state.largest, gamma)
         if isinstance(data, NStepRows):  # nothing was learned from the rows of an update that was skipped
             info["priority"] = jnp.where(health["skipped"] > 0, jnp.nan, wrong)
         return state, info

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jmbrl import checks
-from jmbrl.health import accept
+from jmbrl.health import accept, exploded
 from jmbrl.networks import MLP, TanhNormal
 from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
 
@@ -17,13 +17,15 @@ LOG_STD = (-10.0, 2.0)
 
 
 class SACState(NamedTuple):
-    """``critics`` and ``targets``: leaves ``[2, ...]``, the twins. ``opt``: of (policy, critics, log_alpha)."""
+    """``critics`` and ``targets``: leaves ``[2, ...]``, the twins. ``opt``: of (policy, critics, log_alpha).
+    ``largest``: magnitude of a step's soft reward so far."""
 
     policy: PyTree
     critics: PyTree
     targets: PyTree
     log_alpha: Array
     opt: tuple[PyTree, PyTree, PyTree]
+    largest: Array
 
 
 def soft_value(q: Array, log_prob: Array, alpha: float | Array) -> Array:
@@ -85,7 +87,8 @@ def sac(
     Returns:
       A ``Learner`` with state ``SACState``. ``info``, scalars: ``critic_loss``, ``policy_loss``, ``alpha_loss``,
       ``alpha``, ``entropy`` (nats, estimated), ``q`` (mean), and the counters ``nonfinite_loss``, ``nonfinite_grad``,
-      ``skipped`` and ``updates``. An update with a number that is not finite changes nothing.
+      ``skipped``, ``updates`` and ``exploded`` (``health.exploded``). An update with a number that is not finite
+      changes nothing.
 
     Raises:
       ValueError: discrete actions, or a number outside its range.
@@ -114,7 +117,7 @@ def sac(
         log_alpha = jnp.log(jnp.asarray(alpha, jnp.float32))
         opt = optimizer.init(policy), optimizer.init(critics), optimizer.init(log_alpha)
         # Copied: a buffer that is in the state twice could not be donated.
-        return SACState(policy, critics, jax.tree.map(jnp.copy, critics), log_alpha, opt)
+        return SACState(policy, critics, jax.tree.map(jnp.copy, critics), log_alpha, opt, jnp.zeros(()))
 
     def distribution(policy: PyTree, x: Array) -> TanhNormal:
         mean, log_std = jnp.split(cast(Array, policy_net.apply(policy, x)), 2, axis=-1)
@@ -163,10 +166,13 @@ def sac(
             log_alpha, opt_alpha = _apply(optimizer, grad_alpha, opt_alpha, log_alpha)
 
         targets = optax.incremental_update(critics, state.targets, tau)
-        new = SACState(policy, critics, targets, log_alpha, (opt_policy, opt_critic, opt_alpha))
+        soft = jnp.max(jnp.abs(reward_scale * batch.reward)) + now * jnp.max(jnp.abs(log_prob))
+        largest = jnp.maximum(state.largest, soft)
+        new = SACState(policy, critics, targets, log_alpha, (opt_policy, opt_critic, opt_alpha), largest)
         state, health = accept(new, state, (loss_q, loss_pi, loss_alpha), (grad_q, grad_pi, grad_alpha))
         info = {"critic_loss": loss_q, "policy_loss": loss_pi, "alpha_loss": loss_alpha, "q": q}
         info |= {"alpha": jnp.exp(state.log_alpha), "entropy": -jnp.mean(log_prob)}
+        info["exploded"] = exploded(q, state.largest, gamma)
         return state, info | health
 
     return Learner(init, act, update)
