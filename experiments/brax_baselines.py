@@ -11,7 +11,8 @@ environment step, 16 environments, and for PPO rows per update, passes, minibatc
 brax restarts each of its 16 environments in that one's first state, ours in new ones; brax prefills its replay with the
 untrained policy, ours with uniform actions; PPO's exploration (tanh of a normal whose spread depends on the state,
 beside one learned spread), initial weights, and the last batch of PPO, which ours does not learn from any more. Both
-policies are evaluated by ``jmbrl.rollout.evaluate`` on ``brax:inverted_pendulum``.
+policies are evaluated by ``jmbrl.rollout.evaluate`` on ``brax:inverted_pendulum``. Seed 0 was used for trial runs and
+is left out.
 """
 
 import functools
@@ -62,7 +63,7 @@ def ours(env: Env, system: str, steps: int, seeds: int) -> dict[str, Any]:
         run, _ = train(key)
         return jnp.mean(evaluate(jax.random.fold_in(key, 1), env, agent, run.agent, EPISODES)["returns"])
 
-    keys = jax.vmap(jax.random.key)(np.arange(seeds))
+    keys = jax.vmap(jax.random.key)(np.arange(1, seeds + 1))
     return {"values": np.asarray(jax.jit(jax.vmap(one))(keys)).tolist()}
 
 
@@ -84,7 +85,7 @@ def theirs(env: Env, system: str, steps: int, seeds: int) -> dict[str, Any]:
     task = brax_envs.get_environment("inverted_pendulum", backend="spring")
     shared = {"episode_length": env.spec.max_steps, "num_envs": ENVS, "num_eval_envs": 1, "network_factory": factory}
     values, judge = [], None
-    for seed in range(seeds):
+    for seed in range(1, seeds + 1):
         with removed_function():
             make_policy, params, _ = train(task, num_timesteps=steps, seed=seed, **shared, **THEIRS[system])
         if judge is None:  # every seed's networks are the same functions

@@ -11,8 +11,8 @@ accepted policy's mean action (mean over members) less the real return of the sa
 episodes). Five members have to beat one by more than a margin of 2.5, a twentieth of the best return; 3 and 10 members
 are shown only. In the control they should not.
 
-A first design had 600 random rows and rounds of 300. Its first seed was paid 49.5 of 50 with one member (gap 0.1): there
-one network is good enough already.
+A first design had 600 random rows and rounds of 300. Its first seed was paid 49.5 of 50 with one member (gap 0.1):
+there one network is good enough already.
 """
 
 from typing import Any
