@@ -1,6 +1,6 @@
 """SAC and PPO beside brax's own SAC and PPO: the same task, settings, environment steps and evaluation.
 
-Claim: ours reach what brax's own reach. Rule, fixed before the run: on brax's inverted pendulum (spring backend, at
+Claim: ours reach what brax's own reach. Rule, fixed before the run: on brax's inverted pendulum (generalized backend, at
 most 1000 points an episode) the mean return of the deterministic policy after training is not lower than brax's by
 more than the margin of 100 points, a tenth of the scale: the 95 % bootstrap interval of the difference (ours - brax's)
 lies above -100. Control: for random actions in the place of ours the same test must fail; it also would not if brax's
@@ -82,7 +82,7 @@ def theirs(env: Env, system: str, steps: int, seeds: int) -> dict[str, Any]:
         train = ppo.train
         widths = {"policy_hidden_layer_sizes": (64, 64), "value_hidden_layer_sizes": (64, 64)}
         factory = functools.partial(ppo_networks.make_ppo_networks, **widths, activation=nn.tanh)
-    task = brax_envs.get_environment("inverted_pendulum", backend="spring")
+    task = brax_envs.get_environment("inverted_pendulum", backend="generalized")
     shared = {"episode_length": env.spec.max_steps, "num_envs": ENVS, "num_eval_envs": 1, "network_factory": factory}
     values, judge = [], None
     for seed in range(1, seeds + 1):
@@ -138,7 +138,7 @@ def verdict(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def main() -> None:
     options = common.arguments(__doc__.splitlines()[0])
     cells = common.Cells("brax_baselines", options.quick, options.fresh)
-    env = envs.make("brax:inverted_pendulum/spring")
+    env = envs.make("brax:inverted_pendulum/generalized")
     seeds, rows = (1 if options.quick else SEEDS), []
     for system, steps in STEPS.items():
         steps = 4096 if options.quick else steps
@@ -151,7 +151,7 @@ def main() -> None:
     result = {
         "claim": "SAC and PPO reach what brax's own SAC and PPO reach with the same settings",
         "source": "brax 0.14.2 (brax.training.agents), run here; the margin of 100 points was fixed before the run",
-        "setting": f"brax's inverted pendulum on the spring backend, {ENVS} environments side by side, equal "
+        "setting": f"brax's inverted pendulum on the generalized backend, {ENVS} environments side by side, equal "
         f"environment steps ({', '.join(f'{name} {steps}' for name, steps in STEPS.items())}), settings matched as the "
         "script says; deterministic policies after training",
         "rows": rows,

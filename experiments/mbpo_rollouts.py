@@ -43,7 +43,7 @@ SMALL: dict[str, Any] = {
     "capacity": 20_000,
 }
 TASKS = {
-    "cartpole_swingup": Task("cartpole_swingup", "cartpole_swingup", 3_000, 200, 5, 5, 20_000, {}),
+    "cartpole_swingup": Task("cartpole_swingup", "cartpole_swingup", 4_200, 400, 5, 5, 20_000, {}),
     "hopper": Task("gymnasium:Hopper-v5", "hopper", 20_000, 1_000, 3, 3, 20_000, SMALL),
 }
 LENGTHS = (1, 5, 15, 50)

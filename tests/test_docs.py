@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -26,14 +28,15 @@ def test_environments_md_runs_and_prints_what_it_says(capsys):
     assert scope["robot"].spec.host
 
 
-def test_tabular_md_runs_and_prints_what_it_says(capsys):
-    (code,) = blocks("docs/tabular.md", "python")
-    exec(compile(code, "tabular.md", "exec"), {"__name__": "example"})
+@pytest.mark.parametrize(("name", "least"), [("tabular", 27), ("imagined_trials", 100)])
+def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):
+    (code,) = blocks(f"docs/{name}.md", "python")
+    exec(compile(code, f"{name}.md", "exec"), {"__name__": "example"})
     printed = capsys.readouterr().out
-    (text,) = blocks("docs/tabular.md", "text")
+    (text,) = blocks(f"docs/{name}.md", "text")
     found = re.fullmatch(re.escape(text).replace("NUMBER", r"(\d+)"), printed)
     assert found, printed
-    assert int(found[1]) >= 27
+    assert int(found[1]) >= least
 
 
 def test_environments_md_names_the_functions_that_are_known():
