@@ -1,6 +1,6 @@
 """SAC and PPO beside brax's own SAC and PPO: the same task, settings, environment steps and evaluation.
 
-Claim: ours reach what brax's own reach. Rule, fixed before the run: on brax's inverted pendulum (generalized backend, at
+Claim: ours reach what brax's own reach. Rule, fixed before the run: on brax's inverted pendulum (generalized, at
 most 1000 points an episode) the mean return of the deterministic policy after training is not lower than brax's by
 more than the margin of 100 points, a tenth of the scale: the 95 % bootstrap interval of the difference (ours - brax's)
 lies above -100. Control: for random actions in the place of ours the same test must fail; it also would not if brax's
@@ -12,7 +12,8 @@ brax restarts each of its 16 environments in that one's first state, ours in new
 untrained policy, ours with uniform actions; PPO's exploration (tanh of a normal whose spread depends on the state,
 beside one learned spread), initial weights, and the last batch of PPO, which ours does not learn from any more. Both
 policies are evaluated by ``jmbrl.rollout.evaluate`` on ``brax:inverted_pendulum``. Seed 0 was used for trial runs and
-is left out.
+is left out: on the spring backend, whose observation is not its state, our SAC had not learned after 30,720 steps, nor
+on this one after 15,360 at a learning rate of 3e-4 (92 points).
 """
 
 import functools
@@ -36,12 +37,16 @@ MARGIN = 100.0
 ENVS, EPISODES, SEEDS = 16, 32, 3
 STEPS = {"sac": 30_720, "ppo": 102_400}  # whole multiples of ENVS, and of PPO's 2048 rows
 OURS = {
-    "sac": {"hidden": (64, 64), "batch_size": 128, "target_entropy": -0.5, "warmup": 1024, "capacity": 1920},
+    "sac": {
+        "hidden": (64, 64), "learning_rate": 1e-3, "batch_size": 128, "target_entropy": -0.5, "warmup": 1024,
+        "capacity": 1920,
+    },
     "ppo": {"minibatches": 8, "value_weight": 0.25},
-}  # the rest as their pages say: learning rate 3e-4, gamma 0.99, tau 0.005; hidden (64, 64), 10 passes, clip 0.2
+}  # fmt: skip
+# The rest as their pages say: PPO's learning rate 3e-4, gamma 0.99, tau 0.005; hidden (64, 64), 10 passes, clip 0.2
 THEIRS: dict[str, dict[str, Any]] = {
     "sac": {
-        "learning_rate": 3e-4, "discounting": 0.99, "tau": 0.005, "batch_size": 128, "min_replay_size": 1024,
+        "learning_rate": 1e-3, "discounting": 0.99, "tau": 0.005, "batch_size": 128, "min_replay_size": 1024,
         "max_replay_size": 30_720, "grad_updates_per_step": ENVS,
     },
     # 16 x 8 pieces of 16 rows: 2048 rows an update, 256 in a minibatch. brax halves the value loss before weighting it.

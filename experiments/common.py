@@ -24,11 +24,14 @@ from jmbrl.types import Agent, Env, Model, Params
 RESULTS = Path(__file__).parent / "results"
 
 
-def arguments(description: str) -> argparse.Namespace:
-    """``--quick``: one seed and short runs, written beside the real result; ``--fresh``: forget finished cells."""
+def arguments(description: str, **flags: str) -> argparse.Namespace:
+    """``--quick``: one seed and short runs, written beside the real result; ``--fresh``: forget finished cells;
+    ``flags``: further ones, name and help."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="minutes, one seed; results/NAME.quick.json")
     parser.add_argument("--fresh", action="store_true", help="run finished cells again")
+    for name, words in flags.items():
+        parser.add_argument(f"--{name}", action="store_true", help=words)
     enable_cache()
     return parser.parse_args()
 
@@ -115,11 +118,11 @@ def evaluated(train: Train, seeds: int, every: int, episodes: int) -> dict[str, 
 def _evaluated(train: Train, keys: jax.Array, every: int, episodes: int, mapped: Callable) -> dict[str, Any]:
     run, programs, steps, curve, seconds, spent = jax.jit(mapped(train.init, 0))(keys), {}, [], [], [], 0.0
 
-    def score(key: jax.Array, run: Any) -> jax.Array:
-        returns = evaluate(jax.random.fold_in(key, 2**30), train.env, train.agent, run.agent, episodes)["returns"]
-        return jax.numpy.mean(returns)
+    def score(key: jax.Array, run: Any, at: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(jax.random.fold_in(key, 2**30), at)  # other start states each time
+        return jax.numpy.mean(evaluate(key, train.env, train.agent, run.agent, episodes)["returns"])
 
-    judge_run = jax.jit(mapped(score, (0, 0)))
+    judge_run = jax.jit(mapped(score, (0, 0, None)))
     for span in train.spans(every // train.period):
         kind = (span.length, span.warmup)
         if kind not in programs:
@@ -131,7 +134,7 @@ def _evaluated(train: Train, keys: jax.Array, every: int, episodes: int, mapped:
         spent += time.perf_counter() - began
         steps.append(span.start + span.length)
         seconds.append(round(spent, 2))
-        curve.append(np.asarray(judge_run(keys, run)))
+        curve.append(np.asarray(judge_run(keys, run, np.int32(steps[-1]))))
         print(f"  {steps[-1]} steps, {spent:.0f} s: {np.round(np.median(curve[-1]), 1)}", flush=True)
     return {"steps": steps, "returns": np.asarray(curve).T.round(3).tolist(), "seconds": seconds}
 

@@ -30,8 +30,11 @@ def counter(length: int = 5, breaks_at: int | None = None, max_steps: int = 100)
     )
 
 
-def line(noise: float = 0.0, max_steps: int = 20) -> Env:
-    """x' = x + 0.5 a + noise, reward -x'^2: a linear world whose best action is known."""
+def line(noise: float = 0.0, max_steps: int = 20, breaks_beyond: float = jnp.inf) -> Env:
+    """x' = x + 0.5 a + noise, reward -x'^2: a linear world whose best action is known.
+
+    ``breaks_beyond``: the observation is NaN where |x'| is larger, and the loop starts anew.
+    """
 
     def reset(key):
         x = jax.random.uniform(key, (1,), minval=-1.0, maxval=1.0)
@@ -39,7 +42,7 @@ def line(noise: float = 0.0, max_steps: int = 20) -> Env:
 
     def step(key, x, action):
         x = x + 0.5 * action + noise * jax.random.normal(key, (1,))
-        return x, x, -jnp.sum(x**2), False
+        return x, jnp.where(jnp.abs(x) > breaks_beyond, jnp.nan, x), -jnp.sum(x**2), False
 
     return envs.from_functions(
         reset,

@@ -1,9 +1,28 @@
-"""What keeps an update that is not finite out of models and learners."""
+"""What keeps an update that is not finite out of models and learners, and which metrics count such events."""
 
 import jax
 import jax.numpy as jnp
 
 from jmbrl.types import Array, PyTree
+
+#: Metrics that count events: rows hold their sum, where others are averaged.
+COUNTERS = (
+    "bad_transitions",
+    "bad_actions",
+    "skipped",
+    "nonfinite_loss",
+    "nonfinite_grad",
+    "nonfinite_grads",
+    "recloned",
+    "diverged",
+    "exploded",
+    "updates",
+)
+
+
+def is_counter(name: str) -> bool:
+    """Whether a metric (``"learner/skipped"``) counts events: such are added up over time, others averaged."""
+    return name.rpartition("/")[2] in COUNTERS
 
 
 def all_finite(tree: PyTree) -> Array:

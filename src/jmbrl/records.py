@@ -9,28 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from jmbrl.health import is_counter
+
 Row = dict[str, Any]
 
-#: Metrics that count events: rows hold their sum, where others are averaged.
-COUNTERS = (
-    "bad_transitions",
-    "bad_actions",
-    "skipped",
-    "nonfinite_loss",
-    "nonfinite_grad",
-    "nonfinite_grads",
-    "recloned",
-    "diverged",
-    "exploded",
-    "updates",
-)
 EPISODE = ("episode_return", "episode_length")
 FINAL_EPISODES = 5
 WORST_SHARE = 0.5  # of the updates or transitions of a chunk
-
-
-def is_counter(name: str) -> bool:
-    return name.rpartition("/")[2] in COUNTERS
 
 
 def chunk_rows(metrics: dict[str, np.ndarray], seeds: Sequence[int], start: int, end: int, num_envs: int) -> list[Row]:

@@ -9,7 +9,7 @@ import pytest
 from jmbrl import agents
 from jmbrl.train import make_train
 
-from worlds import counter, line
+from worlds import line
 
 TINY = {
     "random": {},
@@ -48,8 +48,8 @@ TINY = {
         "capacity": 64,
     },
     "me_trpo": {
-        "members": 2, "hidden": (8,), "epochs": 2, "model_batch_size": 8, "policy_hidden": (8,), "horizon": 4, "batch": 16,
-        "updates": 2, "validate_every": 2, "validation": 2, "fit_every": 20, "warmup": 20, "capacity": 64,
+        "members": 2, "hidden": (8,), "epochs": 2, "model_batch_size": 8, "policy_hidden": (8,), "horizon": 4,
+        "batch": 16, "updates": 2, "validate_every": 2, "validation": 2, "fit_every": 20, "warmup": 20, "capacity": 64,
     },
     "sac": {"hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64},
     "dqn": {
@@ -65,10 +65,11 @@ STEPS = 60
 KEY = jax.random.key(5)
 
 
-def build(name, env=None, steps=STEPS, num_envs=1):
+def build(name, steps=STEPS, num_envs=1):
+    """A run on the line, whose observation breaks beyond 0.9 (the simulator's stays what it is)."""
     page = agents.SYSTEMS[name]
     config = page.config(**TINY[name])
-    env = page.wrap(line(noise=0.01) if env is None else env, config)
+    env = page.wrap(line(noise=0.01, breaks_beyond=jnp.inf if name == "gt_cem" else 0.9), config)
     return make_train(env, page.make(env, config), steps, num_envs)
 
 
@@ -93,7 +94,7 @@ def test_a_run_is_finite_and_exact_in_length(case):
     assert sum(len(p["reward"]) for p in parts) == STEPS
     weights = [x for x in jax.tree.leaves(run) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert not any(np.isnan(x).any() for x in weights)
-    assert all(np.all(p["bad_actions"] == 0) and np.all(p["bad_transitions"] == 0) for p in parts)
+    assert all(np.all(p["bad_actions"] == 0) for p in parts)
     for name, values in parts[-1].items():
         if name.endswith(("skipped", "diverged", "nonfinite_loss", "nonfinite_grad")):
             assert np.all(values == 0), name
@@ -128,12 +129,12 @@ def test_exploitation_is_deterministic_but_for_its_key_and_records_nothing(case)
     chex.assert_trees_all_equal_shapes_and_dtypes(act(KEY, run.agent, carry, obs, jnp.asarray(True), True)[1], carry)
 
 
-@pytest.mark.parametrize("name", sorted(set(TINY) - {"random", "gt_cem"}))
-def test_broken_observations_are_dropped_and_never_learned_from(name):
-    train = build(name, counter(length=8, breaks_at=4))
-    run, history = jax.jit(train)(KEY)
-    assert history["bad_transitions"].sum() == STEPS // 4
-    assert history["bad_actions"].sum() == 0
+def test_broken_observations_are_dropped_and_never_learned_from(case):
+    """An episode of the line lasts 20 steps unless its observation breaks, which random actions soon bring about."""
+    name, train, _, run, parts = case
+    broken = sum(p["bad_transitions"].sum() for p in parts)
+    assert broken == sum(((p["episode_length"] > 0) & (p["episode_length"] < 20)).sum() for p in parts)
+    assert (broken == 0) == (name == "gt_cem")
     learned = run.agent if train.agent.params is None else train.agent.params(run.agent).weights
     weights = [x for x in jax.tree.leaves(learned) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert all(np.isfinite(x).all() for x in weights)

@@ -11,7 +11,7 @@ from jmbrl import checks, data, learners
 from jmbrl.agents.mpc import MPCState
 from jmbrl.agents.on_policy import OnPolicyState
 from jmbrl.data import running
-from jmbrl.records import is_counter
+from jmbrl.health import is_counter
 from jmbrl.types import Agent, Array, Continuous, Key, Learner, PyTree, Spec, Transition
 
 PLANNING, IMITATING, MODEL_FREE = 0, 1, 2

@@ -10,6 +10,7 @@ from jmbrl import checks, data, envs, learners
 from jmbrl.agents.system import System
 from jmbrl.data import prioritized_replay as priority
 from jmbrl.envs.wrappers import vector_size
+from jmbrl.health import is_counter
 from jmbrl.types import Agent, Array, Env, Key, Learner, PyTree, Spec, Transition
 
 
@@ -127,9 +128,8 @@ def schedule(updates: float) -> tuple[int, int]:
 
 
 def summary(name: str, values: Array) -> Array:
-    """What becomes of a learner's ``info`` over several updates: counters are added up, the rest is averaged."""
-    counts = ("nonfinite_loss", "nonfinite_grad", "skipped", "updates", "exploded")
-    return jnp.sum(values) if name in counts else jnp.mean(values)
+    """What becomes of a metric over several updates: counters are added up, the rest is averaged."""
+    return jnp.sum(values) if is_counter(name) else jnp.mean(values)
 
 
 # --------------------------------------------------------------------------------------------- the systems

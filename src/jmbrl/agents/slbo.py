@@ -215,7 +215,7 @@ def imagined_turns(
 
         start = state.params, state.opt, state.learner
         (params, opt, learned), info = jax.lax.scan(turn, start, (jax.random.split(key_turns, inner), starts))
-        info = {name: summary(name.rpartition("/")[2], x) for name, x in info.items()}
+        info = {name: summary(name, x) for name, x in info.items()}
         return state._replace(params=params, opt=opt, learner=learned), info
 
     def improved(key: Key, state: ImaginationState, beliefs: PyTree) -> tuple[PyTree, dict]:

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 
 from jmbrl import checks, data, models
 from jmbrl.agents.imagination import Paths, health, imagined_paths
+from jmbrl.health import is_counter
 from jmbrl.types import Array, Key, Learner, Model, Params, PyTree
-
-_COUNTERS = ("updates", "skipped", "nonfinite_loss", "nonfinite_grad")
 
 
 class _Loop(NamedTuple):
@@ -141,7 +140,7 @@ def policy_in_ensemble(
         zero, none = jnp.zeros((), jnp.int32), jnp.zeros(model.members)
         empty = jax.tree.map(lambda x: jnp.zeros(x.shape), jax.eval_shape(update, learned, key)[1])
         end = jax.lax.while_loop(going, body, _Loop(learned, learned, none, zero, zero, none, zero - 1, empty))
-        mean = lambda name, sum: sum if name.rpartition("/")[2] in _COUNTERS else sum / end.done  # noqa: E731
+        mean = lambda name, sum: sum if is_counter(name) else sum / end.done  # noqa: E731
         return end.best, {name: mean(name, sum) for name, sum in end.total.items()} | {
             "policy/updates": end.done.astype(jnp.float32),
             "policy/accepted": end.accepted.astype(jnp.float32),
