@@ -122,7 +122,9 @@ def main() -> None:
     result = {
         "claim": "after 20,000 steps policies trained in learned models score what the benchmark reports for 200,000",
         "source": "Wang et al. 2019 (arXiv 1907.02057), table 1: mean less spread of each cell",
-        "setting": "four seeds side by side; networks and imagined batches sized for two CPU cores (see each row)",
+        "setting": "four seeds side by side; networks and imagined batches sized for two CPU cores (see each row); "
+        "the presets were found on one to four of these seeds, MB-MPO's of the cart-pole after a first result of -180 "
+        "with its pendulum's; the optimum of the pendulum is near 170 from these start states, which four systems reach",
         "rows": rows,
         "verdict": verdict(rows),
     }

@@ -62,6 +62,7 @@ TINY = {
     "prioritized_sweeping": {"low": -2.0, "high": 2.0, "bins": 5, "action_bins": 2, "outcomes": 2, "predecessors": 4},
 }  # fmt: skip
 STEPS = 60
+FAST = {"xla_backend_optimization_level": 0}  # compiling is what costs
 KEY = jax.random.key(5)
 
 
@@ -81,7 +82,7 @@ def test_every_system_is_tried():
 def case(request):
     """A system, its chunk compiled once, and one finished run."""
     train = build(request.param)
-    chunk = jax.jit(train.chunk, static_argnums=(3, 4))
+    chunk = jax.jit(train.chunk, static_argnums=(3, 4), compiler_options=FAST)
     run, parts = jax.jit(train.init)(KEY), []
     for span in train.spans():
         run, metrics = chunk(KEY, run, jnp.int32(span.start), span.length, span.warmup)
@@ -144,7 +145,8 @@ def test_broken_observations_are_dropped_and_never_learned_from(case):
 def test_several_environments_and_several_seeds(name):
     train = build(name, num_envs=2)
     keys = jax.random.split(KEY, 2)
-    _, history = jax.jit(jax.vmap(train))(keys)
+    run = jax.jit(jax.vmap(train), compiler_options=FAST)
+    _, history = run(keys)
     assert history["reward"].shape == (2, STEPS // 2, 2)
-    _, reverse = jax.jit(jax.vmap(train))(keys[::-1])
+    _, reverse = run(keys[::-1])
     np.testing.assert_array_equal(history["reward"], reverse["reward"][::-1])
