@@ -124,7 +124,7 @@ def main() -> None:
         "source": "Wang et al. 2019 (arXiv 1907.02057), table 1: mean less spread of each cell",
         "setting": "four seeds side by side; networks and imagined batches sized for two CPU cores (see each row); "
         "the presets were found on one to four of these seeds, MB-MPO's of the cart-pole after a first result of -180 "
-        "with its pendulum's; the optimum of the pendulum is near 170 from these start states, which four systems reach",
+        "with its pendulum's; from these start states the pendulum's optimum is near 170, which four systems reach",
         "rows": rows,
         "verdict": verdict(rows),
     }
