@@ -126,7 +126,7 @@ def test_row_8_observations_of_another_structure_and_equal_size_are_refused():
             lambda: checks.discrete("mcts", BOX.action, "cem or random_shooting"),
             r"mcts needs discrete actions, got Continuous\(.*\); use cem or random_shooting",
         ),
-        (lambda: agents.mbpo(counter_discrete()), "sac needs continuous actions"),
+        (lambda: agents.sac(counter_discrete()), "sac needs continuous actions"),
     ],
 )
 def test_row_13_a_method_that_does_not_fit_the_actions_names_those_that_do(make, message):
