@@ -15,9 +15,8 @@ import jax
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jmbrl import agents, envs
+from jmbrl import agents
 from jmbrl.rollout import evaluate
-from jmbrl.train import make_train
 
 import common
 
@@ -50,15 +49,11 @@ def settings_of(system: str, task: str) -> dict[str, Any]:
 
 def scores(system: str, task: str, settings: dict[str, Any], steps: int, seeds: int) -> dict[str, Any]:
     """Per seed, the mean return of the final policy's episodes, and the curve of the training episodes."""
-    page = agents.SYSTEMS[system]
-    config = page.config(**settings)
-    env = page.wrap(envs.make(f"wang/{task}"), config)
-    agent = page.make(env, config)
-    train = make_train(env, agent, steps)
+    train = common.make_run(system, f"wang/{task}", settings, steps)
 
     def run(key: jax.Array) -> tuple:
         state, history = train(key)
-        final = evaluate(jax.random.fold_in(key, 2**30), env, agent, state.agent, EPISODES)["returns"]
+        final = evaluate(jax.random.fold_in(key, 2**30), train.env, train.agent, state.agent, EPISODES)["returns"]
         return jax.numpy.mean(final), history["episode_return"], history["episode_length"]
 
     final, returns, lengths = jax.device_get(jax.jit(jax.vmap(run))(jax.vmap(jax.random.key)(np.arange(seeds))))

@@ -21,10 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmbrl import agents, envs
-from jmbrl.agents.me_trpo import METRPOConfig, me_trpo
+from jmbrl import agents
 from jmbrl.rollout import evaluate
-from jmbrl.train import make_train
 
 import common
 
@@ -52,15 +50,15 @@ def settings_of(setting: str, members: int) -> dict[str, Any]:
 def cell(setting: str, settings: dict[str, Any], seeds: int) -> dict[str, list[float]]:
     """Real and imagined return of each seed, side by side, after the last policy phase."""
     name, horizon, rounds = TASKS[setting]
-    env = envs.make(name, max_steps=horizon)
-    agent = me_trpo(env, METRPOConfig(**settings))
-    train = make_train(env, agent, settings["warmup"] + rounds * settings["fit_every"])
+    train = common.make_run(
+        "me_trpo", name, settings, settings["warmup"] + rounds * settings["fit_every"], max_steps=horizon
+    )
 
     @jax.jit
     @jax.vmap
     def run(key: jax.Array) -> tuple:
         state, history = train(key)
-        real = evaluate(jax.random.fold_in(key, 1), env, agent, state.agent, EPISODES)["returns"]
+        real = evaluate(jax.random.fold_in(key, 1), train.env, train.agent, state.agent, EPISODES)["returns"]
         names = ("policy/imagined_return", "policy/updates", "policy/accepted", "learner/skipped", "model/holdout_mse")
         return jnp.mean(real), {name: history[name] for name in names}
 

@@ -133,6 +133,12 @@ def features(model: Model, params: Params, seen: running.Running | None, belief:
     return x if seen is None else running.standardise(seen, x)
 
 
+def features_of(key: Key, model: Model, spec: Spec, params: Params, obs: PyTree) -> Array:
+    """``float32[N, F]``: the model's features of observations ``[N]`` seen on their own."""
+    beliefs = beliefs_of(key, model, spec, params, obs)
+    return jax.vmap(model.features, in_axes=(None, 0))(params, beliefs)
+
+
 def features_shape(model: Model) -> tuple[int, ...]:
     """Shape of a model's features, ``(F,)``, without computing anything."""
 
@@ -153,8 +159,7 @@ def watched(key: Key, model: Model, spec: Spec, state: ImaginationState) -> Imag
     if state.seen is None:
         return state
     rows, count = data.rows(state.replay)
-    beliefs = beliefs_of(key, model, spec, state.params, rows.obs)
-    real = jax.vmap(model.features, in_axes=(None, 0))(state.params, beliefs)
+    real = features_of(key, model, spec, state.params, rows.obs)
     mask = jnp.arange(len(real)) < count
     return state._replace(seen=running.observe(running.nothing_seen(real.shape[1]), real, mask))
 

@@ -7,19 +7,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jmbrl import checks, data, envs, learners, models
+from jmbrl import checks, data, learners, models
 from jmbrl.agents.imagination import (
     ImaginationState,
     beliefs_of,
     feature_spec,
     features,
+    features_of,
     features_shape,
     health,
     imagination,
     imagined_paths,
 )
 from jmbrl.agents.off_policy import schedule, summary
-from jmbrl.agents.system import System
+from jmbrl.agents.system import System, numbered_actions
 from jmbrl.types import Agent, Array, Continuous, Env, Key, Learner, Model, PyTree, Spec, Transition
 
 
@@ -253,15 +254,10 @@ def imagined_trials(
         parts = [data.sample(key_imagined, state.memory, per_period * (batch_size - real))]
         if real:
             rows = data.sample(key_real, state.replay, per_period * real)
-            parts.append(
-                rows._replace(obs=see(key_encode, state, rows.obs), next_obs=see(key_encode, state, rows.next_obs))
-            )
+            see = lambda obs: features_of(key_encode, model, spec, state.params, obs)  # noqa: E731
+            parts.append(rows._replace(obs=see(rows.obs), next_obs=see(rows.next_obs)))
         shaped = [jax.tree.map(lambda x: x.reshape(per_period, -1, *x.shape[1:]), part) for part in parts]
         return jax.tree.map(lambda *x: jnp.concatenate(x, axis=1), *shaped)
-
-    def see(key: Key, state: ImaginationState, obs: PyTree) -> Array:
-        beliefs = beliefs_of(key, model, spec, state.params, obs)
-        return jax.vmap(model.features, in_axes=(None, 0))(state.params, beliefs)
 
     return imagination(
         spec,
@@ -275,16 +271,12 @@ def imagined_trials(
     )
 
 
-def _numbered_actions(env: Env, config: MBPOConfig) -> Env:
-    return env if config.action_bins is None else envs.number_actions(env, config.action_bins)
-
-
 SYSTEMS = (
     System(
         "mbpo",
         MBPOConfig,
         mbpo,
         "short imagined rollouts for soft actor-critic (Janner et al. 2019)",
-        _numbered_actions,
+        numbered_actions,
     ),
 )

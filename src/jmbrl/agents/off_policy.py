@@ -6,8 +6,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jmbrl import checks, data, envs, learners
-from jmbrl.agents.system import System
+from jmbrl import checks, data, learners
+from jmbrl.agents.system import System, numbered_actions
 from jmbrl.data import prioritized_replay as priority
 from jmbrl.envs.wrappers import vector_size
 from jmbrl.health import is_counter
@@ -209,13 +209,7 @@ def dqn(env: Env, config: DQNConfig = DQNConfig()) -> Agent:
     return off_policy(env.spec, learner, **rest, prioritized=preferred if config.prioritized else None)
 
 
-def _numbered_actions(env: Env, config: DQNConfig) -> Env:
-    if config.action_bins is None:
-        return env
-    return envs.number_actions(env, config.action_bins)
-
-
 SYSTEMS = (
     System("sac", SACConfig, sac, "soft actor-critic, model-free (Haarnoja et al. 2018)"),
-    System("dqn", DQNConfig, dqn, "deep Q-learning up to Rainbow, model-free (Mnih et al. 2015)", _numbered_actions),
+    System("dqn", DQNConfig, dqn, "deep Q-learning up to Rainbow, model-free (Mnih et al. 2015)", numbered_actions),
 )

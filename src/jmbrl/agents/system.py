@@ -17,6 +17,11 @@ def stacked(env: Env, config: Any) -> Env:
     return env if config.frames == 1 else envs.frame_stack(env, config.frames)
 
 
+def numbered_actions(env: Env, config: Any) -> Env:
+    """Continuous actions as the numbers of a grid of ``config.action_bins`` per dimension; None: as they are."""
+    return env if config.action_bins is None else envs.number_actions(env, config.action_bins)
+
+
 class System(NamedTuple):
     """A named system.
 
