@@ -441,7 +441,7 @@ def test_row_47_steps_are_counted_exactly_beyond_two_to_the_24():
     _, metrics = jax.jit(train.chunk, static_argnums=(3, 4))(KEY, train.init(KEY), jnp.int32(start), 4, False)
     np.testing.assert_array_equal(metrics["phase0/step"], [start, start + 2])
     lanes = {name: np.asarray(value)[None] for name, value in metrics.items()}
-    rows = records.chunk_rows(lanes, [0], start, start + 4, 1)
+    rows = records.chunk_rows(lanes, [0], start, start + 4)
     assert rows[-1]["env_steps"] == start + 4
     assert type(rows[-1]["env_steps"]) is int
     assert [span.start for span in make_train(counter(), tally((2**23,)), start).spans()] == [0, 2**23, 2**24]

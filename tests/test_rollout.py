@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.experimental import io_callback
 
+from jmbrl import envs
 from jmbrl.models import with_cost
 from jmbrl.rollout import (
     discounts,
+    evaluate,
     imagine,
     mean_minus_spread,
     mean_return,
@@ -15,7 +18,10 @@ from jmbrl.rollout import (
     within_budget,
     worst_return,
 )
-from jmbrl.types import Model, Outcome, Params
+from jmbrl.types import Agent, Continuous, Model, Outcome, Params
+
+from worlds import counter as counting
+from worlds import line
 
 KEY = jax.random.key(0)
 
@@ -159,3 +165,76 @@ def test_a_budget_for_other_costs_is_refused():
         objective(counter(), PARAMS, jnp.asarray(1.0), budget=(1.0, 2.0)).returns(KEY, jnp.zeros((1, 2)))
     with pytest.raises(ValueError, match="budget must be a number, got 'a'"):
         objective(counter(), PARAMS, jnp.asarray(1.0), budget=("a",))
+
+
+# ------------------------------------------------------------------------------------ whole episodes
+
+FAST = {"xla_backend_optimization_level": 0}
+
+
+def played(act):
+    """An agent that only acts; its carry counts its steps from 0."""
+
+    def step(key, state, carry, obs, is_first, explore):
+        return act(key, carry, obs), carry + 1, {}
+
+    return Agent(lambda key, num_envs: (), lambda state: jnp.zeros(()), step, None)
+
+
+def leaving():
+    """``line`` that ends where its walker leaves [-1, 1], at another step in each episode."""
+    base = line(noise=0.3, max_steps=30)
+    return base._replace(
+        step=(step := lambda key, x, action: ended(base.step(key, x, action))),
+        vector=lambda n: envs.vectorize(base._replace(step=step), n),
+    )
+
+
+def ended(result):
+    state, seen = result
+    return state, seen._replace(terminated=jnp.abs(seen.obs[0]) > 1.0)
+
+
+@pytest.mark.parametrize("episodes", [1, 6])
+def test_episodes_are_the_same_with_and_without_a_trace(episodes):
+    env = leaving()
+    agent = played(lambda key, age, obs: jax.random.uniform(key, (1,), minval=-1.0) * jnp.cos(age))
+    run = [
+        jax.jit(lambda key, trace=trace: evaluate(key, env, agent, (), episodes, trace=trace), compiler_options=FAST)
+        for trace in (False, True)
+    ]
+    short, full = (f(jax.random.key(3)) for f in run)
+    for name in ("returns", "lengths"):
+        np.testing.assert_array_equal(short[name], full[name])
+    lengths = np.asarray(full["lengths"])
+    assert set(short) == {"returns", "lengths"}
+    assert episodes == 1 or (lengths.min() < lengths.max() < 30)
+    for i, length in enumerate(lengths):  # what a trace tells is what was added up
+        np.testing.assert_allclose(full["returns"][i], full["rewards"][:length, i].sum(), rtol=1e-5)
+        assert full["terminated"][length - 1, i]
+
+
+@pytest.mark.parametrize(("trace", "steps"), [(False, 5), (True, 40)])
+def test_nothing_is_played_after_the_last_end_unless_it_is_traced(trace, steps):
+    ages = []
+
+    def act(key, age, obs):
+        return io_callback(lambda age: ages.append(float(age)) or np.zeros(1, np.float32), jnp.zeros(1), age)
+
+    result = evaluate(KEY, counting(length=5, max_steps=40), played(act), (), 1, trace=trace)
+    assert result["lengths"] == 5
+    assert result["returns"] == 0 + 1 + 2 + 3 + 4
+    assert sorted(ages) == list(range(steps))
+
+
+def test_episodes_can_begin_with_memories_of_their_own():
+    env = envs.from_functions(
+        lambda key: (jnp.zeros(1), jnp.zeros(1)),
+        lambda key, x, action: (x, x, action[0], False),
+        obs_shape=(1,), action=Continuous((-1.0,), (1.0,)), max_steps=3, name="paid",
+    )  # fmt: skip
+    agent = played(lambda key, age, obs: 0.25 * age[None])
+    run = jax.jit(lambda carry: evaluate(KEY, env, agent, (), 2, carry=carry)["returns"], compiler_options=FAST)
+    # The memory counts up from where it began.
+    np.testing.assert_allclose(run(None), [0.25 * 3, 0.25 * 3])
+    np.testing.assert_allclose(run(jnp.asarray([-1.0, 1.0])), [0.0, 0.25 * 6])

@@ -338,7 +338,7 @@ def metrics(**changes):
 
 def test_a_healthy_chunk_is_not_broken():
     one_of_two = metrics(**{"model/skipped": np.array([[0, 1], [0, 0]])})
-    assert records.broken(one_of_two, [0, 1], 1) == {}
+    assert records.broken(one_of_two, [0, 1]) == {}
 
 
 @pytest.mark.parametrize(
@@ -353,7 +353,7 @@ def test_a_healthy_chunk_is_not_broken():
 def test_what_breaks_a_run_is_named_by_seed(changes, message):
     if "model/updates" in changes:  # 69 of 120 is more than half
         changes["model/skipped"] = np.array([[9, 9], [60, 9]])
-    found = records.broken(metrics(**changes), [7, 8], 1)
+    found = records.broken(metrics(**changes), [7, 8])
     assert list(found) == [8]
     assert message in found[8]
 
@@ -367,7 +367,6 @@ def test_rows_tell_episodes_apart_from_time_without_an_end():
         [7, 8],
         start=30,
         end=42,
-        num_envs=4,
     )
     assert rows[0] == {"env_steps": 38, "seed": 8, "episode_return": 1.5, "episode_length": 2}
     assert [(row["env_steps"], row["seed"], row["extra"]) for row in rows[1:]] == [(42, 7, 1.0), (42, 8, None)]

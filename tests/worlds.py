@@ -55,6 +55,28 @@ def line(noise: float = 0.0, max_steps: int = 20, breaks_beyond: float = jnp.inf
     )
 
 
+def picture_line(max_steps: int = 20, breaks_beyond: float = jnp.inf) -> Env:
+    """``line`` as 10 x 10 pictures of a bright column at x, from -2 to 2; it breaks by rewards, as bytes cannot."""
+    world = line(0.01, max_steps, breaks_beyond)
+
+    def picture(x):
+        column = jnp.clip(jnp.round((jnp.nan_to_num(x[0]) + 2.0) / 4.0 * 9.0), 0, 9)
+        return jnp.tile(jnp.where(jnp.arange(10) == column, 255, 0)[None, :, None], (10, 1, 1)).astype(jnp.uint8)
+
+    def reset(key):
+        state, x = world.reset(key)
+        return state, picture(x)
+
+    def step(key, state, action):
+        state, seen = world.step(key, state, action)
+        return state, picture(seen.obs), jnp.where(jnp.isnan(seen.obs[0]), jnp.nan, seen.reward), False
+
+    return envs.from_functions(
+        reset, step, obs_shape=(10, 10, 1), obs_dtype="uint8", action=world.spec.action, max_steps=max_steps,
+        name="picture_line",
+    )  # fmt: skip
+
+
 def random_walk_steps(env: Env) -> float:
     """Expected steps of uniformly random actions from the start to an end of a deterministic world: (I - P) t = 1."""
     true = tables(env)

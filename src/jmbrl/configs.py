@@ -88,12 +88,12 @@ def read(directory: str | Path) -> dict[str, Any]:
 
 def build(config: dict[str, Any]) -> Built:
     """Environment, agent and ``train`` of a configuration."""
-    from jmbrl.train import make_train
+    from jmbrl.stages import make_run
 
     entry, settings = find_system(config["system"]), settings_of(config)
     env = make_env(config)
     agent = entry.make(env, settings)
-    return Built(env, agent, make_train(env, agent, config["steps"], config["num_envs"]))
+    return Built(env, agent, make_run(env, agent, config["steps"], config["num_envs"]))
 
 
 def make_env(config: dict[str, Any]) -> Env:

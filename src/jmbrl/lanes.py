@@ -1,7 +1,7 @@
 """The compiled side of a run: seeds side by side, one program per kind of chunk.
 
 The state of a run is a tuple of groups. JAX environments have one group holding every seed on a leading axis;
-a host environment cannot be mapped, so there each seed is a group of one.
+a host environment cannot be mapped, nor a run that keeps files, so there each seed is a group of one.
 """
 
 import time
@@ -18,6 +18,7 @@ from jmbrl.progress import size
 from jmbrl.rollout import evaluate
 from jmbrl.types import Array, Env, Key, PyTree
 
+COMPILER_OPTIONS: dict | None = None  # tests compile without optimising
 EVALUATION = 2**31 - 1  # folded into a seed's key, apart from every step count
 RESUMPTION = 2**31 - 2
 
@@ -44,7 +45,7 @@ class Programs:
                 f"got {len(keys)}: use one process a seed, or num_envs"
             )
         self.train = train
-        self.keys = [keys[i : i + 1] for i in range(len(keys))] if train.env.spec.host else [keys]
+        self.keys = [keys[i : i + 1] for i in range(len(keys))] if train.alone else [keys]
         self.compile_seconds = 0.0
         self.temporary_bytes = 0
         self._announce, self._note = announce, note
@@ -97,6 +98,9 @@ class Programs:
         error, _ = checked(self.keys[group][row], take(runs[group]), jnp.int32(span.start))
         return error.get()
 
+    def close(self) -> None:
+        """Give back what the programs hold; nothing here."""
+
     def _call(self, name: tuple, function: Callable, *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
         if name not in self._compiled:
             self._compiled[name] = self._compile(name, function, arguments, donate)
@@ -107,12 +111,12 @@ class Programs:
 
     def _compile(self, name: tuple, function: Callable, arguments: tuple, donate: tuple[int, ...]) -> Callable:
         label = name[0]
-        if label == "chunk":
+        if label == "chunk" and len(name) == 3:
             label = "the warm-up" if name[2] else f"{name[1]} steps"
         self._announce(f"compiling {label}")
         began = time.perf_counter()
         try:
-            compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile()
+            compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile(COMPILER_OPTIONS)
         except jax.errors.JaxRuntimeError as error:
             raise _explained(error, self.temporary_bytes) from error
         seconds = time.perf_counter() - began

@@ -77,7 +77,7 @@ def in_env_units(action: np.ndarray, spec: Spec) -> np.ndarray:
     return low + 0.5 * (np.clip(action, -1.0, 1.0) + 1.0) * (high - low)
 
 
-def export(directory: str | Path, train: Any, runs: tuple, seeds: list[int], env_steps: int) -> Path:
+def export(directory: str | Path, train: Any, runs: tuple, seeds: list[int], done: int) -> Path:
     """Write ``policy/`` of a run: the arrays that acting needs, of every seed.
 
     Args:
@@ -85,7 +85,7 @@ def export(directory: str | Path, train: Any, runs: tuple, seeds: list[int], env
       train: from ``make_train``.
       runs: the groups of ``Programs``; leaves ``[S, ...]`` in each.
       seeds: their names.
-      env_steps: how far they were trained.
+      done: the work that they have done, as the checkpoints count it.
     """
     target = Path(directory) / "policy"
     target.mkdir(parents=True, exist_ok=True)
@@ -102,7 +102,8 @@ def export(directory: str | Path, train: Any, runs: tuple, seeds: list[int], env
             "format": FORMAT,
             "env": train.env.spec.name,
             "num_envs": train.num_envs,
-            "env_steps": env_steps,
+            "env_steps": train.env_steps(done),
+            "work": done,
             "seeds": seeds,
             "leaves": {str(i): [str(states[0][i].dtype), list(states[0][i].shape[1:])] for i in used},
         },
@@ -149,7 +150,7 @@ def load(
 
 
 def read_facts(directory: str | Path) -> dict[str, Any] | None:
-    """What ``policy.json`` of a run says: ``env, num_envs, env_steps, seeds, leaves``; None where there is none."""
+    """What ``policy.json`` of a run says (``env, num_envs, env_steps, work, seeds, leaves``); None without one."""
     path = Path(directory) / "policy" / FACTS
     return json.loads(path.read_text()) if path.exists() else None
 

@@ -17,9 +17,9 @@ PLAIN_SECONDS = 10.0  # between two plain lines
 
 
 class Display(Protocol):
-    """Shows a run of a known number of environment steps."""
+    """Shows a run, or one stage of it after another, each of a known amount of work."""
 
-    def start(self, total: int, done: int) -> None: ...
+    def start(self, total: int, done: int, name: str = "training", unit: str = "steps") -> None: ...
 
     def phase(self, text: str) -> None: ...
 
@@ -33,7 +33,7 @@ class Display(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def start(self, total: int, done: int) -> None: ...
+    def start(self, total: int, done: int, name: str = "training", unit: str = "steps") -> None: ...
 
     def phase(self, text: str) -> None: ...
 
@@ -51,8 +51,9 @@ class Plain:
         self._file, self._seconds = file, seconds
         self._last = -math.inf
 
-    def start(self, total: int, done: int) -> None:
+    def start(self, total: int, done: int, name: str = "training", unit: str = "steps") -> None:
         self._total, self._first, self._began = total, done, time.monotonic()
+        self._what = unit if name == "training" else f"{unit} of {name}"
 
     def phase(self, text: str) -> None:
         if text.startswith("compiling"):  # the only one that leaves a person waiting
@@ -65,7 +66,7 @@ class Plain:
         self._last = now
         rate = (done - self._first) / max(now - self._began, 1e-9)
         left = (self._total - done) / rate if rate > 0 else math.inf
-        words = [f"{done}/{self._total} steps", *_words(shown), f"{_clock(left)} left"]
+        words = [f"{done}/{self._total} {self._what}", *_words(shown), f"{_clock(left)} left"]
         self.note(" | ".join(words))
 
     def note(self, text: str) -> None:
@@ -82,7 +83,7 @@ class Bar:
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("steps"),
+            TextColumn("{task.fields[unit]}"),
             TextColumn("{task.fields[shown]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
@@ -90,15 +91,17 @@ class Bar:
             console=console,
         )
 
-    def start(self, total: int, done: int) -> None:
-        self._task = self._progress.add_task("starting", total=total, completed=done, shown="")
+    def start(self, total: int, done: int, name: str = "training", unit: str = "steps") -> None:
+        self._name = name
+        self._task = self._progress.add_task("starting", total=total, completed=done, shown="", unit=unit)
         self._progress.start()
 
     def phase(self, text: str) -> None:
-        self._progress.update(self._task, description=text)
+        if hasattr(self, "_task"):  # compiling comes before the first bar
+            self._progress.update(self._task, description=text)
 
     def update(self, done: int, shown: dict[str, float]) -> None:
-        self._progress.update(self._task, completed=done, description="training", shown="  ".join(_words(shown)))
+        self._progress.update(self._task, completed=done, description=self._name, shown="  ".join(_words(shown)))
 
     def note(self, text: str) -> None:
         self._progress.console.print(text, highlight=False)

@@ -18,26 +18,26 @@ FINAL_EPISODES = 5
 WORST_SHARE = 0.5  # of the updates or transitions of a chunk
 
 
-def chunk_rows(metrics: dict[str, np.ndarray], seeds: Sequence[int], start: int, end: int, num_envs: int) -> list[Row]:
+def chunk_rows(metrics: dict[str, np.ndarray], seeds: Sequence[int], start: int, end: int) -> list[Row]:
     """One row for each episode that ended, in the order of time, then one for each seed with the chunk's averages.
 
     Args:
-      metrics: of environment steps ``[start, end)``.
+      metrics: of environment steps ``[start, end)``, which the rows of time share equally.
       seeds: the name of each lane.
-      num_envs: environment steps per row of time.
     """
-    returns, lengths = metrics["episode_return"], metrics["episode_length"]
+    returns, lengths = metrics.get("episode_return", np.zeros((len(seeds), 0, 1))), metrics.get("episode_length")
+    each = (end - start) // max(returns.shape[1], 1)
+    # NaN marks "no episode ended", and so does length 0; a return that is itself NaN must not hide an episode. Where no
+    # lengths are told a row is the mean of several episodes.
+    ended = ~np.isnan(returns) if lengths is None else lengths > 0
     rows = []
-    # NaN marks "no episode ended", and so does length 0; a return that is itself NaN must not hide an episode.
-    for time, lane, world in np.argwhere(np.moveaxis(lengths, 1, 0) > 0).tolist():
-        rows.append(
-            {
-                "env_steps": start + (time + 1) * num_envs,
-                "seed": seeds[lane],
-                "episode_return": float(returns[lane, time, world]),
-                "episode_length": int(lengths[lane, time, world]),
-            }
-        )
+    for time, lane, world in np.argwhere(np.moveaxis(ended, 1, 0)).tolist():
+        row = {
+            "env_steps": start + (time + 1) * each,
+            "seed": seeds[lane],
+            "episode_return": float(returns[lane, time, world]),
+        }
+        rows.append(row if lengths is None else row | {"episode_length": int(lengths[lane, time, world])})
     for lane, seed in enumerate(seeds):
         row: Row = {"env_steps": end, "seed": seed}
         for name, values in sorted(metrics.items()):
@@ -45,6 +45,11 @@ def chunk_rows(metrics: dict[str, np.ndarray], seeds: Sequence[int], start: int,
                 row[name] = _reduce(name, values[lane])
         rows.append(row)
     return rows
+
+
+def work(row: Row) -> int:
+    """How far the run was when a row was written: its environment steps, or what else it counts."""
+    return row.get("work", row["env_steps"])
 
 
 def summarise(rows: Sequence[Row], seeds: Sequence[int]) -> dict[str, Any]:
@@ -71,7 +76,7 @@ def summarise(rows: Sequence[Row], seeds: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def broken(metrics: dict[str, np.ndarray], seeds: Sequence[int], num_envs: int) -> dict[int, str]:
+def broken(metrics: dict[str, np.ndarray], seeds: Sequence[int]) -> dict[int, str]:
     """Seeds whose chunk shows a run that cannot go on, each with the reason.
 
     A metric ``.../diverged`` above 0; more than half of the updates skipped (``.../skipped`` against

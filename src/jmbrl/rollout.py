@@ -192,7 +192,14 @@ def _weighted(weight: Array, x: Array) -> Array:
 
 
 def evaluate(
-    key: Key, env: Env, agent: Agent, agent_state: Any, episodes: int, max_steps: int | None = None, trace: bool = False
+    key: Key,
+    env: Env,
+    agent: Agent,
+    agent_state: Any,
+    episodes: int,
+    max_steps: int | None = None,
+    trace: bool = False,
+    carry: PyTree | None = None,
 ) -> dict[str, Array]:
     """Whole episodes without exploration, side by side.
 
@@ -203,18 +210,22 @@ def evaluate(
       agent_state: the agent's state, left as it is.
       episodes: how many, at least 1.
       max_steps: steps per episode at most; ``env.spec.max_steps`` by default.
-      trace: also return what was seen and done.
+      trace: also return what was seen and done; every step is then taken, where otherwise the loop ends with the last
+        episode.
+      carry: what the loops remember at the start, leaves ``[episodes, ...]``, so that episodes can differ in it. None:
+        ``agent.reset(agent_state)`` for all.
 
     Returns:
-      ``returns[episodes]`` and ``lengths[episodes]``; with ``trace`` also ``observations[T + 1, episodes, ...]`` and
-      ``actions[T, episodes, ...]`` (rows after an episode's end mean nothing; ``lengths`` says where).
+      ``returns[episodes]`` and ``lengths[episodes]``; with ``trace`` also ``observations[T + 1, episodes, ...]``,
+      ``actions``, ``rewards`` and ``terminated``, ``[T, episodes, ...]`` (rows after an episode's end mean nothing;
+      ``lengths`` says where).
     """
     episodes = checks.integer("episodes", episodes, 1)
     limit = checks.integer("max_steps", env.spec.max_steps if max_steps is None else max_steps, 1)
     worlds = env.vector(episodes)
     key, key_reset = jax.random.split(key)
     states, first = worlds.reset(key_reset)
-    carry = tile(agent.reset(agent_state), episodes)
+    carry = tile(agent.reset(agent_state), episodes) if carry is None else carry
     act = over_envs(agent.act, episodes)
 
     def body(loop: tuple, key: Key) -> tuple[tuple, tuple | None]:
@@ -226,15 +237,28 @@ def evaluate(
         length = length + alive
         alive = alive & ~(seen.terminated | seen.truncated)
         loop = states, seen.obs, carry, jnp.zeros_like(is_first), alive, total, length
-        return loop, (seen.obs, actions) if trace else None
+        return loop, (seen.obs, actions, seen.reward, seen.terminated) if trace else None
 
     always = jnp.ones(episodes, bool)
     start = states, first, carry, always, always, jnp.zeros(episodes), jnp.zeros(episodes, jnp.int32)
-    end, path = jax.lax.scan(body, start, jax.random.split(key, limit))
-    out = {"returns": end[5], "lengths": end[6]}
+    keys = jax.random.split(key, limit)
+
+    def going(loop: tuple[Array, tuple]) -> Array:
+        t, (*_, alive, _, _) = loop
+        return (t < limit) & jnp.any(alive)
+
+    def onward(loop: tuple[Array, tuple]) -> tuple[Array, tuple]:
+        t, now = loop
+        return t + 1, body(now, keys[t])[0]
+
     if trace:
+        end, path = jax.lax.scan(body, start, keys)
+    else:
+        end, path = jax.lax.while_loop(going, onward, (jnp.asarray(0, jnp.int32), start))[1], None
+    out = {"returns": end[5], "lengths": end[6]}
+    if path is not None:
         out["observations"] = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), first, path[0])
-        out["actions"] = path[1]
+        out |= {"actions": path[1], "rewards": path[2], "terminated": path[3]}
     return out
 
 
@@ -243,6 +267,11 @@ def random_actions(key: Key, spec: Spec, count: int) -> Array:
     if isinstance(spec.action, Discrete):
         return jax.random.randint(key, (count,), 0, spec.action.n)
     return jax.random.uniform(key, (count, *spec.action.shape), minval=-1.0, maxval=1.0)
+
+
+def no_action(spec: Spec) -> Array:
+    """What stands where no action was taken yet."""
+    return jnp.zeros(spec.action.shape, jnp.int32 if isinstance(spec.action, Discrete) else jnp.float32)
 
 
 def tile(tree: PyTree, count: int) -> PyTree:

@@ -15,7 +15,7 @@ import jax
 
 from jmbrl import configs, policy, progress
 from jmbrl.checkpoint import CheckpointError, Checkpoints
-from jmbrl.lanes import Programs, seed_keys, together
+from jmbrl.lanes import seed_keys, together
 from jmbrl.options import Chunk, Options, Result
 from jmbrl.session import Session, holds_run
 from jmbrl.types import Env, Key, PyTree
@@ -85,6 +85,7 @@ class Opened(NamedTuple):
       run: the state of every seed, leaves ``[S, ...]``; ``one(seed)`` takes one.
       seeds: their names.
       env_steps: where the checkpoint stands.
+      work: the same as the checkpoints count it, which differs for systems that learn in stages.
     """
 
     config: dict[str, Any]
@@ -94,6 +95,7 @@ class Opened(NamedTuple):
     run: PyTree
     seeds: list[int]
     env_steps: int
+    work: int
 
     def one(self, seed: int | None = None) -> PyTree:
         """The run of one seed, the first by default."""
@@ -147,9 +149,9 @@ def _bring_up_to_date(directory: str | Path) -> None:
     if folder.is_dir():
         with Checkpoints(folder, read_only=True) as checkpoints:
             newest = max(checkpoints.steps(), default=-1)
-        if newest > (facts["env_steps"] if facts else -1):
+        if newest > (facts.get("work", facts["env_steps"]) if facts else -1):
             opened, runs = _open(directory)
-            policy.export(directory, opened.train, runs, opened.seeds, opened.env_steps)
+            policy.export(directory, opened.train, runs, opened.seeds, opened.work)
 
 
 def _open(directory: str | Path) -> tuple[Opened, tuple]:
@@ -157,8 +159,9 @@ def _open(directory: str | Path) -> tuple[Opened, tuple]:
     built = configs.build(config)
     keys, names = seed_keys(config["seed"], config["seeds"])
     with Checkpoints(Path(directory) / "checkpoints", read_only=True) as checkpoints:
-        restored = checkpoints.restore(Programs(built.train, keys).abstract())
+        restored = checkpoints.restore(built.train.programs(keys, names, Path(directory)).abstract())
     if restored is None:
         raise CheckpointError(f"{directory} holds no checkpoint yet")
     step, runs, _ = restored
-    return Opened(config, built.env, built.agent, built.train, None, names, step), runs
+    env_steps = built.train.env_steps(step)
+    return Opened(config, built.env, built.agent, built.train, None, names, env_steps, step), runs

@@ -35,7 +35,8 @@ class Session:
         self.train, self.names, self.options, self.display = train, names, options, display
         self.config, self.eval_env, self.callbacks = config, eval_env, callbacks
         self.directory = None if directory is None else Path(directory).absolute()
-        self.programs = Programs(train, keys, display.phase, display.note)
+        self.programs: Programs = train.programs(keys, names, self.directory, announce=display.phase, note=display.note)
+        self.part = train.part(0)
         self.done, self.saved, self.last_save = 0, None, time.monotonic()
         self.rows: list[records.Row] = []
         self.history: list[dict[str, np.ndarray]] = []
@@ -53,7 +54,6 @@ class Session:
     def start(self, resume: bool) -> None:
         abstract = self.programs.abstract()
         self._show_memory(abstract)
-        self.display.start(self.train.steps, 0)
         if self.directory is not None:
             self._open(self.directory, resume)
         restored = None
@@ -63,10 +63,16 @@ class Session:
             self.runs = self.programs.init()
         else:
             self._take_up(*restored)
+        self._show_part(self.done)
         if self.directory is not None:
             writers.truncate(self.directory / "metrics.jsonl", self.done)
             self.rows = writers.read_rows(self.directory / "metrics.jsonl")
             self.writers = writers.make(self.directory, self.options.writers, self.config)
+
+    def _show_part(self, done: int) -> None:
+        """A bar for the stage that begins (or goes on) here."""
+        self.part = stage, first = self.train.part(done)
+        self.display.start(stage.length, done - first, stage.name, stage.unit)
 
     def _show_memory(self, abstract: PyTree) -> None:
         total = state_bytes(abstract)
@@ -124,12 +130,17 @@ class Session:
         return max(1, wanted // self.train.period)
 
     def advance(self, span: Any) -> None:
-        self.display.phase("training")
+        if self.train.part(span.start) != self.part:
+            self._show_part(span.start)
+        self.display.phase(self.part[0].name)
         self.runs, metrics = self.programs.chunk(self.runs, span)
         end = span.start + span.length
-        broken = records.broken(metrics, self.names, self.train.num_envs)
-        rows = records.chunk_rows(metrics, self.names, span.start, end, self.train.num_envs)
-        rows += self._evaluation(span.start, end) if not broken else []
+        broken = records.broken(metrics, self.names)
+        start_steps, end_steps = self.train.env_steps(span.start), self.train.env_steps(end)
+        rows = records.chunk_rows(metrics, self.names, start_steps, end_steps)
+        rows += self._evaluation(start_steps, end_steps, end) if not broken else []
+        if self.part[0].unit != "steps":  # work that environment steps do not tell
+            rows = [row | {"stage": self.part[0].name, "work": end} for row in rows]
         self._write(rows)
         self.history.append(metrics)
         if broken:
@@ -142,14 +153,14 @@ class Session:
         if time.monotonic() - self.last_save >= self.options.checkpoint_seconds:
             self.save()
         for callback in self.callbacks:
-            callback(Chunk(end, self.train.steps, rows, metrics))
+            callback(Chunk(end_steps, self.train.env_steps(self.train.steps), rows, metrics))
 
-    def _evaluation(self, start: int, end: int) -> list[records.Row]:
+    def _evaluation(self, start: int, end: int, done: int) -> list[records.Row]:
         every = self.options.eval_every
-        if not every or (end // every == start // every and end < self.train.steps):
+        if not every or (end // every == start // every and done < self.train.steps):
             return []
         self.display.phase("evaluating")
-        found = self.programs.evaluate(self.runs, end, self.eval_env, self.options.eval_episodes)
+        found = self.programs.evaluate(self.runs, done, self.eval_env, self.options.eval_episodes)
         return [
             {
                 "env_steps": end,
@@ -182,7 +193,10 @@ class Session:
         if losses:
             name = "model/loss" if "model/loss" in losses else losses[0]
             shown[name.replace("/", " ")] = float(np.mean(self.history[-1][name]))
-        self.display.update(self.done, shown)
+        for name, values in self.history[-1].items():
+            if name.endswith("/fitness_mean"):
+                shown["fitness"] = float(np.mean(values))
+        self.display.update(self.done - self.part[1], shown)
 
     def save(self) -> None:
         """Start a checkpoint; its metrics reach the disk first, so it is never ahead of them."""
@@ -263,10 +277,10 @@ class Session:
             "system": config.get("system", "custom"),
             "env": config.get("env", self.train.env.spec.name),
             "seeds": self.names,
-            "env_steps": self.done,
-            "steps": self.train.steps,
+            "env_steps": self.train.env_steps(self.done),
+            "steps": self.train.env_steps(self.train.steps),
             "ended": ended,
-            **records.summarise([row for row in self.rows if row["env_steps"] <= self.done], self.names),
+            **records.summarise([row for row in self.rows if records.work(row) <= self.done], self.names),
             **self._spent(),
             "diverged": self.diverged,
             "agreement": self.agreement or {},
@@ -296,7 +310,7 @@ class Session:
         history = {}
         for name in dict.fromkeys(name for metrics in self.history for name in metrics):
             history[name] = np.concatenate([m[name] for m in self.history if name in m], axis=1)
-        return Result(together(self.runs), history, self.done, summary, stopped)
+        return Result(together(self.runs), history, self.train.env_steps(self.done), summary, stopped)
 
     def _export(self) -> None:
         from jmbrl import policy
@@ -309,6 +323,7 @@ class Session:
 
     def close(self) -> None:
         self.writers.close()
+        self.programs.close()
         if self.checkpoints is not None:
             self.checkpoints.close()
 

@@ -6,6 +6,8 @@ instead; keys are folded from the step count, so chunks equal one scan bit for b
 """
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -13,8 +15,9 @@ import jax.numpy as jnp
 
 from jmbrl import checks
 from jmbrl.data import replay
+from jmbrl.lanes import Programs
 from jmbrl.rollout import over_envs, random_actions, tile
-from jmbrl.types import Agent, Array, Env, Key, PyTree, Transition, VectorEnv
+from jmbrl.types import Agent, Array, Env, Key, PyTree, Stage, Transition, VectorEnv
 
 Metrics = dict[str, Array]
 
@@ -57,6 +60,25 @@ class Train:
     steps: int
     num_envs: int
     worlds: VectorEnv
+
+    @property
+    def alone(self) -> bool:
+        """Whether seeds run one after another: a host environment cannot be mapped."""
+        return self.env.spec.host
+
+    def programs(self, keys: Key, names: list[int], directory: Path | None, **tell: Callable) -> Programs:
+        """The compiled side of the run; ``names`` and ``directory`` are for runs that keep files of their own."""
+        del names, directory
+        return Programs(self, keys, **tell)
+
+    def part(self, done: int) -> tuple[Stage, int]:
+        """What the bar shows at a step: the run is all one stage, which begins at 0."""
+        del done
+        return Stage("training", "steps", self.steps, self.period, self.chunk, 1), 0
+
+    def env_steps(self, done: int) -> int:
+        """Environment steps after so much work: a run of this kind counts nothing else."""
+        return done
 
     def __call__(self, key: Key) -> tuple[Run, Metrics]:
         """The whole run, warm-up included: ``(run, history)``; ``history`` as ``chunk``'s metrics."""
@@ -216,11 +238,14 @@ def make_train(env: Env, agent: Agent, steps: int, num_envs: int = 1) -> Train:
       num_envs: real environments side by side.
 
     Raises:
-      ValueError: ``steps``, the warm-up or a phase's period does not fit ``num_envs`` or the next inner period.
+      ValueError: ``steps``, the warm-up or a phase's period does not fit ``num_envs`` or the next inner period; or an
+        agent that learns in stages, for which there is ``make_staged``.
 
     Build it inside the mapped function to sweep hyper-parameters that are arrays:
     ``jax.vmap(lambda key, lr: make_train(env, make_agent(lr), 2000)(key))(keys, rates)``.
     """
+    if agent.stages is not None:
+        raise ValueError("agent learns in stages, which are no single program: use make_staged, or make_run for both")
     steps = checks.integer("steps", steps, 1, 2**31 - 1)  # counted in int32 inside
     num_envs = checks.integer("num_envs", num_envs, 1)
     for name, value in (("steps", steps), ("warmup", agent.warmup)):

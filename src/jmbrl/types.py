@@ -359,6 +359,30 @@ class Learner(NamedTuple):
     update: Callable
 
 
+class Stage(NamedTuple):
+    """One stage of a system that learns one thing after another.
+
+    Attributes:
+      name: ``"collect"``.
+      unit: what its work is counted in, ``"episodes"``.
+      length: units in all; every: units in a chunk, after each of which the runner looks, logs and saves.
+      advance: ``(call, key, state, folder, start, length) -> (state, metrics)``: units ``[start, start + length)`` of
+        one seed. ``state`` is the agent's, ``folder`` where files may be left for later stages (made by whoever writes
+        first; a resumed stage must put back what lies there to where ``state`` stands), ``key`` the run's, to be folded
+        with ``start``. ``call(name, function, *arguments, donate=())`` compiles ``function`` once for each ``name``, a
+        tuple of static values, and runs it, for every seed: whatever changes must be an argument, not closed over.
+        Metrics have a leading axis of time, as long as the stage likes.
+      env_steps: steps in the environment that a unit takes, were no episode to end early.
+    """
+
+    name: str
+    unit: str
+    length: int
+    every: int
+    advance: Callable
+    env_steps: int = 0
+
+
 class Agent(NamedTuple):
     """A named system.
 
@@ -373,6 +397,8 @@ class Agent(NamedTuple):
       warmup: environment steps of random actions before the first period.
       model: the ``Model`` it learns, and
       params: ``(state) -> Params`` the model's current parameters: for diagnostics. None without a model.
+      stages: ``(env, steps) -> tuple[Stage, ...]`` for systems that learn in stages, with files in between; they have
+        no phases, and record nothing.
     """
 
     init: Callable
@@ -383,6 +409,7 @@ class Agent(NamedTuple):
     warmup: int = 0
     model: Model | None = None
     params: Callable | None = None
+    stages: Callable | None = None
 
 
 class DivergedError(RuntimeError):

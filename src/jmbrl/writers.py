@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from jmbrl import checks
+from jmbrl import checks, records
 
 
 class WriterWarning(UserWarning):
@@ -163,12 +163,12 @@ def read_rows(path: str | Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in _whole_lines(path)] if path.exists() else []
 
 
-def truncate(path: str | Path, env_steps: int) -> None:
-    """Drop the rows after ``env_steps`` (and a line cut off by a kill), so that a resumed run writes them again."""
+def truncate(path: str | Path, done: int) -> None:
+    """Drop the rows of work after ``done`` (and a line cut off by a kill), so that a resumed run writes them again."""
     path = Path(path)
     if not path.exists():
         return
-    kept = [line for line in _whole_lines(path) if json.loads(line)["env_steps"] <= env_steps]
+    kept = [line for line in _whole_lines(path) if records.work(json.loads(line)) <= done]
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_bytes(b"".join(kept))
     os.replace(temporary, path)

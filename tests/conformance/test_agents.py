@@ -6,10 +6,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl import agents
-from jmbrl.train import make_train
+from jmbrl import agents, lanes
+from jmbrl.stages import make_run
 
-from worlds import line
+from worlds import line, picture_line
 
 TINY = {
     "random": {},
@@ -51,6 +51,11 @@ TINY = {
         "members": 2, "hidden": (8,), "epochs": 2, "model_batch_size": 8, "policy_hidden": (8,), "horizon": 4,
         "batch": 16, "updates": 2, "validate_every": 2, "validation": 2, "fit_every": 20, "warmup": 20, "capacity": 64,
     },
+    "world_models": {
+        "episodes": 2, "latent": 2, "channels": (2, 2), "vision_updates": 2, "vision_batch_size": 4, "hidden": 4,
+        "memory_updates": 2, "memory_batch_size": 2, "length": 3, "population": 4, "rollouts": 1, "generations": 2,
+        "train_in": "dream", "dream_horizon": 3, "check_rollouts": 2, "test_episodes": 1,
+    },
     "sac": {"hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64},
     "dqn": {
         "action_bins": 2, "hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64, "n_step": 2, "updates": 0.5,
@@ -61,17 +66,36 @@ TINY = {
     "dyna_q": {"low": -2.0, "high": 2.0, "bins": 5, "action_bins": 2, "planning_steps": 3},
     "prioritized_sweeping": {"low": -2.0, "high": 2.0, "bins": 5, "action_bins": 2, "outcomes": 2, "predecessors": 4},
 }  # fmt: skip
+PICTURES = ("world_models",)
 STEPS = 60
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what costs
 KEY = jax.random.key(5)
 
 
 def build(name, steps=STEPS, num_envs=1):
-    """A run on the line, whose observation breaks beyond 0.9 (the simulator's stays what it is)."""
+    """A run on the line, which breaks beyond 0.9 (the simulator's stays what it is)."""
     page = agents.SYSTEMS[name]
     config = page.config(**TINY[name])
-    env = page.wrap(line(noise=0.01, breaks_beyond=jnp.inf if name == "gt_cem" else 0.9), config)
-    return make_train(env, page.make(env, config), steps, num_envs)
+    breaks = jnp.inf if name == "gt_cem" else 0.9
+    world = picture_line(breaks_beyond=breaks) if name in PICTURES else line(noise=0.01, breaks_beyond=breaks)
+    env = page.wrap(world, config)
+    return make_run(env, page.make(env, config), steps, num_envs)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_without_optimising():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lanes, "COMPILER_OPTIONS", FAST)
+        yield
+
+
+def play(train, programs):
+    """A whole run of one seed, chunk by chunk: the state and the chunks' metrics."""
+    runs, parts = programs.init(), []
+    for span in train.spans():
+        runs, metrics = programs.chunk(runs, span)
+        parts.append({name: values[0] for name, values in metrics.items()})
+    return jax.tree.map(lambda x: x[0], runs[0]), parts
 
 
 def test_every_system_is_tried():
@@ -80,49 +104,52 @@ def test_every_system_is_tried():
 
 @pytest.fixture(scope="module", params=sorted(TINY))
 def case(request):
-    """A system, its chunk compiled once, and one finished run."""
+    """A system, its chunks compiled once, and one finished run."""
     train = build(request.param)
-    chunk = jax.jit(train.chunk, static_argnums=(3, 4), compiler_options=FAST)
-    run, parts = jax.jit(train.init)(KEY), []
-    for span in train.spans():
-        run, metrics = chunk(KEY, run, jnp.int32(span.start), span.length, span.warmup)
-        parts.append(metrics)
-    return request.param, train, chunk, run, parts
+    programs = train.programs(KEY[None], [0], None)
+    run, parts = play(train, programs)
+    yield request.param, train, programs, run, parts
+    programs.close()
 
 
 def test_a_run_is_finite_and_exact_in_length(case):
-    _, _, _, run, parts = case
-    assert sum(len(p["reward"]) for p in parts) == STEPS
+    name, train, _, run, parts = case
+    if name in PICTURES:
+        assert train.env_steps(train.steps) == STEPS
+    else:
+        assert sum(len(p["reward"]) for p in parts) == STEPS
+        assert all(np.all(p["bad_actions"] == 0) for p in parts)
     weights = [x for x in jax.tree.leaves(run) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert not any(np.isnan(x).any() for x in weights)
-    assert all(np.all(p["bad_actions"] == 0) for p in parts)
     for name, values in parts[-1].items():
         if name.endswith(("skipped", "diverged", "nonfinite_loss", "nonfinite_grad")):
             assert np.all(values == 0), name
 
 
 def test_the_same_key_gives_the_same_run_and_chunks_are_compiled_once(case):
-    name, train, chunk, run, _ = case
-    again = jax.jit(train.init)(KEY)
-    for span in train.spans():
-        again, _ = chunk(KEY, again, jnp.int32(span.start), span.length, span.warmup)
+    name, train, programs, run, _ = case
+    count = len(programs._compiled)
+    again, _ = play(train, programs)
     chex.assert_trees_all_equal(jax.tree.leaves(again)[:20], jax.tree.leaves(run)[:20])
-    assert chunk._cache_size() == len({(s.length, s.warmup) for s in train.spans()}), name
+    assert len(programs._compiled) == count, name
 
 
 def test_another_key_gives_another_run(case):
-    _, train, chunk, _, parts = case
+    _, train, programs, _, parts = case
+    other = train.programs(jax.random.key(6)[None], [0], None)
+    other._compiled = programs._compiled
     span = train.spans()[0]
-    other = jax.random.key(6)
-    _, metrics = chunk(other, jax.jit(train.init)(other), jnp.int32(0), span.length, span.warmup)
-    assert not np.array_equal(metrics["reward"], parts[0]["reward"])
+    _, metrics = other.chunk(other.init(), span)
+    name = "reward" if "reward" in metrics else "episode_return"
+    assert not np.array_equal(metrics[name][0], parts[0][name])
+    other.close()
 
 
 def test_exploitation_is_deterministic_but_for_its_key_and_records_nothing(case):
     _, train, _, run, _ = case
     agent = train.agent
     carry = agent.reset(run.agent)
-    obs = jax.tree.map(lambda x: x[0], run.obs)
+    obs = train.env.reset(KEY)[1]
     act = jax.jit(agent.act, static_argnums=5)
     first, second = (act(KEY, run.agent, carry, obs, jnp.asarray(True), False)[0] for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -133,8 +160,9 @@ def test_exploitation_is_deterministic_but_for_its_key_and_records_nothing(case)
 def test_broken_observations_are_dropped_and_never_learned_from(case):
     """An episode of the line lasts 20 steps unless its observation breaks, which random actions soon bring about."""
     name, train, _, run, parts = case
-    broken = sum(p["bad_transitions"].sum() for p in parts)
-    assert broken == sum(((p["episode_length"] > 0) & (p["episode_length"] < 20)).sum() for p in parts)
+    counted = [p for p in parts if "bad_transitions" in p]
+    broken = sum(p["bad_transitions"].sum() for p in counted)
+    assert broken == sum(((p["episode_length"] > 0) & (p["episode_length"] < 20)).sum() for p in counted)
     assert (broken == 0) == (name == "gt_cem")
     learned = run.agent if train.agent.params is None else train.agent.params(run.agent).weights
     weights = [x for x in jax.tree.leaves(learned) if jnp.issubdtype(x.dtype, jnp.floating)]

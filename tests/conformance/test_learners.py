@@ -50,6 +50,21 @@ def trajectories(key, action):
     return jax.tree.map(lambda x: x.reshape(BATCH // 2, 2, *x.shape[1:]), rows)
 
 
+class Rollout(NamedTuple):
+    """Data of learners that ask for it: what each of ``policies[P, D]`` is worth, linear in its first numbers."""
+
+    obs: object
+    reward: object
+
+    def __call__(self, key, policies):
+        return policies[:, :FEATURES] @ self.obs.T @ self.reward
+
+
+def rollout(key, action):
+    rows = batch(key, action)
+    return Rollout(rows.obs, rows.reward)
+
+
 # name -> (make(action), a space that fits, a space that must be refused or None, data(key, space))
 LEARNERS = {
     "sac": (lambda action: learners.sac(action, FEATURES, hidden=(16,)), BOX, Discrete(3), batch),
@@ -57,7 +72,9 @@ LEARNERS = {
     "trpo": (lambda a: learners.trpo(a, FEATURES, hidden=(8,), value_hidden=(8,)), Discrete(2), None, trajectories),
     "dqn": (lambda a: learners.dqn(a, FEATURES, hidden=(8,)), Discrete(2), BOX, with_choices),
     "q_learning": (lambda action: learners.q_learning(action, STATES, initial=1.0), Discrete(2), BOX, numbered_batch),
+    "evolution": (lambda a: learners.evolution(a, FEATURES, population=6), BOX, None, rollout),
 }
+DETERMINISTIC = ("evolution",)  # explores by whole policies, not by its actions
 
 
 class Case(NamedTuple):
@@ -67,6 +84,7 @@ class Case(NamedTuple):
     data: object
     update: object  # compiled
     traces: list
+    random: bool  # its actions, where it explores
 
 
 @pytest.fixture(params=LEARNERS, scope="module")
@@ -79,7 +97,8 @@ def case(request):
         return learner.update(key, state, data)
 
     state = jax.jit(learner.init)(jax.random.key(0))
-    return Case(learner, space, state, data(jax.random.key(1), space), jax.jit(update), traces)
+    random = request.param not in DETERMINISTIC
+    return Case(learner, space, state, data(jax.random.key(1), space), jax.jit(update), traces, random)
 
 
 def observations(data):
@@ -104,7 +123,7 @@ def test_the_same_key_gives_the_same_and_another_another(case):
     features = observations(case.data)[0]
     act = jax.jit(lambda seed: case.learner.act(jax.random.key(seed), case.state, features, True)[0])
     same(act(3), act(3))
-    assert any(np.any(act(3) != act(seed)) for seed in range(4, 12))
+    assert any(np.any(act(3) != act(seed)) for seed in range(4, 12)) == case.random
     assert act(3).shape == case.space.shape
 
 
@@ -128,17 +147,19 @@ def test_the_state_keeps_its_shape_and_types(case):
 
 def test_a_healthy_update_is_finite_changes_something_and_counts_itself(case):
     new, info = case.update(jax.random.key(2), case.state, case.data)
-    assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves((new, info)))
-    assert any(np.any(a != b) for a, b in zip(jax.tree.leaves(new), jax.tree.leaves(case.state), strict=True))
+    pairs = list(zip(jax.tree.leaves(new), jax.tree.leaves(case.state), strict=True))
+    assert all(np.all(np.isfinite(a) | (a == b)) for a, b in pairs)  # "nothing yet" may be minus infinity
+    assert all(np.isfinite(x) for x in info.values())
+    assert any(np.any(a != b) for a, b in pairs)
     assert (info["updates"], info["skipped"], info["nonfinite_loss"], info["nonfinite_grad"]) == (1, 0, 0, 0)
 
 
 @pytest.mark.parametrize("field", ["obs", "action", "reward", "next_obs"])
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
 def test_a_broken_batch_leaves_everything_untouched_and_is_counted(case, field, value):
-    values = getattr(case.data, field)
+    values = getattr(case.data, field, jnp.zeros((), jnp.int32))
     if not jnp.issubdtype(values.dtype, jnp.floating):
-        pytest.skip("numbers of states and actions are finite")
+        pytest.skip("it reads no such field, or numbers of states and actions, which are finite")
     broken = case.data._replace(**{field: values.at[0].set(value)})
     new, info = case.update(jax.random.key(2), case.state, broken)
     same(new, case.state)

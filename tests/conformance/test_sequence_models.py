@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models.worlds import CONTINUOUS, batch, linear_replay, reward
+from models.worlds import CONTINUOUS, IMAGES, batch, image_replay, linear_replay, reward
 
 from jmbrl import data, models
 from jmbrl.types import DataKind, Outcome
@@ -30,24 +30,27 @@ MODELS = {
     "rssm": lambda: models.rssm(CONTINUOUS, deter=8, stoch=2, hidden=8),
     "equations": equations,
     "residual": lambda: models.residual(equations(), (8,)),
+    "world_model": lambda: models.world_model(IMAGES, latent=3, channels=(2, 4), hidden=4, learn_termination=True),
 }
+SEES_IMAGES = {"world_model"}
 
 
 @pytest.fixture(scope="module", params=MODELS)
 def case(request):
-    """A model, parameters with statistics, and five beliefs with actions."""
+    """What it models with a replay of 40 rows, a model, parameters with statistics, and five beliefs with actions."""
     model = MODELS[request.param]()
-    rows, count = data.rows(linear_replay(40))
+    spec, replay = (IMAGES, image_replay()) if request.param in SEES_IMAGES else (CONTINUOUS, linear_replay(40))
+    rows, count = data.rows(replay)
     params = jax.jit(model.set_stats)(model.init(KEY), rows, jnp.arange(40) < count)
-    obs, actions = batch(CONTINUOUS, 5)
+    obs, actions = batch(spec, 5)
     see = jax.vmap(model.encode, in_axes=(0, None, None, 0, 0, None))
     keys = jax.random.split(KEY, 5)
     beliefs = jax.jit(see)(keys, params, model.initial(params), actions, obs, jnp.asarray(True))
-    return model, params, beliefs, actions
+    return spec, replay, model, params, beliefs, actions
 
 
 def test_a_step_is_the_same_compiled_or_not_and_goes_in_again(case):
-    model, params, beliefs, actions = case
+    spec, _, model, params, beliefs, actions = case
     assert model.data_kind is DataKind.SEQUENCES
     with jax.debug_key_reuse(True):
         eager = model.step_many(jax.random.clone(KEY), params, beliefs, actions)
@@ -63,11 +66,12 @@ def test_a_step_is_the_same_compiled_or_not_and_goes_in_again(case):
     assert outcome.reward.shape == outcome.discount.shape == (5,)
     chex.assert_tree_all_finite(compiled)
     decoded = jax.vmap(model.decode, in_axes=(None, 0))(params, compiled[0])
-    assert decoded.shape == (5, *CONTINUOUS.obs_shape)
+    assert decoded.shape == (5, *spec.obs_shape)
+    assert decoded.dtype == spec.obs_dtype
 
 
 def test_rows_are_a_loop(case):
-    model, params, beliefs, actions = case
+    _, _, model, params, beliefs, actions = case
     keys = jax.random.split(KEY, 5)
     together = jax.jit(jax.vmap(model.step, in_axes=(0, None, 0, 0)))(keys, params, beliefs, actions)
     step = jax.jit(model.step)
@@ -77,8 +81,8 @@ def test_rows_are_a_loop(case):
 
 
 def test_where_an_episode_begins_the_past_is_forgotten(case):
-    model, params, beliefs, actions = case
-    obs, _ = batch(CONTINUOUS, 2, seed=7)
+    spec, _, model, params, beliefs, actions = case
+    obs, _ = batch(spec, 2, seed=7)
     see = jax.jit(lambda belief, action: model.encode(KEY, params, belief, action, obs[0], jnp.asarray(True)))
     fresh = see(model.initial(params), jnp.zeros(1))
     old = see(jax.tree.map(lambda x: x[0], beliefs), actions[0])
@@ -86,8 +90,8 @@ def test_where_an_episode_begins_the_past_is_forgotten(case):
 
 
 def test_losses_and_gradients_are_finite_also_across_the_ends_of_episodes(case):
-    model, params, _, _ = case
-    windows = data.sample_sequences(KEY, linear_replay(40), 4, 6)
+    _, replay, model, params, _, _ = case
+    windows = data.sample_sequences(KEY, replay, 4, 6)
     windows = windows._replace(is_first=windows.is_first.at[1, 3].set(True), mask=windows.mask.at[2, 4:].set(False))
 
     def loss(weights, windows):
@@ -98,6 +102,6 @@ def test_losses_and_gradients_are_finite_also_across_the_ends_of_episodes(case):
     chex.assert_tree_all_finite((value, info, grads))
     assert any(np.any(np.asarray(g) != 0) for g in jax.tree.leaves(grads))
     # What is masked out decides nothing.
-    broken = windows.transition._replace(next_obs=windows.transition.next_obs.at[2, 4:].set(9.0))
+    broken = windows.transition._replace(next_obs=windows.transition.next_obs.at[2, 4:].set(9))
     (again, _), _ = run(params.weights, windows._replace(transition=broken))
     np.testing.assert_allclose(again, value, rtol=1e-5)

@@ -17,6 +17,7 @@ MADE = {
     "shortcut maze": lambda: envs.make("shortcut_maze", change_at=2 * LIMIT, max_steps=LIMIT),
     "windy gridworld": lambda: envs.make("windy_gridworld", kings=True, stochastic=True, max_steps=LIMIT),
     "rod": lambda: envs.make("rod", max_steps=LIMIT),
+    "dodge": lambda: envs.make("dodge", size=16, max_steps=LIMIT),
     "gymnax continuous": lambda: envs.make("gymnax:Pendulum-v1", max_steps=LIMIT),
     "gymnax discrete": lambda: envs.make("gymnax:CartPole-v1", max_steps=LIMIT),
     "gymnax grid": lambda: envs.make("gymnax:Catch-bsuite", max_steps=8),
@@ -25,6 +26,9 @@ MADE = {
     "gymnasium discrete": lambda: envs.make("gymnasium:CartPole-v1", max_steps=LIMIT),
     "gymnasium mujoco": lambda: envs.make("gymnasium:Reacher-v5", max_steps=LIMIT),
     "stacked": lambda: envs.frame_stack(envs.make("gymnax:Pendulum-v1", max_steps=LIMIT), 3),
+    "frames of car racing": lambda: envs.frames(
+        envs.make("car_racing", track=[(0, 0), (50, 0), (50, 50), (0, 50)], max_steps=LIMIT), size=(16, 16), grey=True
+    ),
     "with state": lambda: envs.with_state(envs.make("gymnax:Pendulum-v1", max_steps=LIMIT)),
     "repeated": lambda: envs.action_repeat(envs.make("gymnax:Pendulum-v1", max_steps=LIMIT), 2),
 }

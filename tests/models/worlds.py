@@ -23,6 +23,7 @@ from jmbrl.types import (
 
 CONTINUOUS = Spec("linear", (3,), Continuous((-1.0,), (1.0,)), 20)
 DISCRETE = Spec("linear", (3,), Discrete(2), 20)
+IMAGES = Spec("images", (10, 10, 1), Continuous((-1.0,), (1.0,)), 20, obs_dtype="uint8")
 
 
 def reward(obs: Array, action: Array, next_obs: Array) -> Array:
@@ -36,6 +37,8 @@ def termination(obs: Array, action: Array, next_obs: Array) -> Array:
 def batch(spec: Spec, count: int = 16, seed: int = 0):
     """Observations and actions, ``[count, ...]``."""
     obs = jax.random.normal(jax.random.key(seed), (count, *spec.obs_shape))
+    if spec.obs_dtype == "uint8":
+        obs = jnp.clip(127 + 60 * obs, 0, 255).astype(jnp.uint8)
     key = jax.random.key(seed + 1)
     if isinstance(spec.action, Discrete):
         return obs, jax.random.randint(key, (count,), 0, spec.action.n)
@@ -49,6 +52,13 @@ def linear_replay(count: int = 400, noise: float = 0.1, capacity: int | None = N
     action = rng.uniform(-1, 1, (count, 1)).astype(np.float32)
     following = 0.8 * obs + 0.3 * action + noise * rng.normal(size=obs.shape).astype(np.float32)
     return data.from_arrays(obs, action, obs[:, 0], following, following[:, 0] > 1, capacity=capacity)
+
+
+def image_replay(count: int = 40) -> data.Replay:
+    """Noise of ``IMAGES``, one frame after the other; the reward is the action."""
+    obs, action = batch(IMAGES, count + 1)
+    ended = np.arange(count) % 10 == 9
+    return data.from_arrays(obs[:-1], action[:-1], action[:-1, 0], obs[1:], ended)
 
 
 def line_env() -> Env:

@@ -13,6 +13,8 @@ from jmbrl.agents import pets as _pets
 from jmbrl.agents import prioritized_sweeping as _sweeping
 from jmbrl.agents import random as _random
 from jmbrl.agents import slbo as _slbo
+from jmbrl.agents import world_models as _world_models
+from jmbrl.agents.dream import dream_fitness
 from jmbrl.agents.dyna_q import DynaQConfig, DynaQState, dyna_q
 from jmbrl.agents.imitated_controller import MBMFState, imitated_controller
 from jmbrl.agents.latent_mpc import LatentMPCConfig, latent_mpc
@@ -31,6 +33,8 @@ from jmbrl.agents.slbo import SLBOConfig, imagined_turns, ornstein_uhlenbeck, sl
 from jmbrl.agents.system import System
 from jmbrl.agents.tabular import greedy_steps
 from jmbrl.agents.validated import policy_in_ensemble
+from jmbrl.agents.world_models import WorldModelsConfig, world_models
+from jmbrl.agents.world_models_stages import WorldModelsState
 
 _PAGES = (
     _random,
@@ -44,6 +48,7 @@ _PAGES = (
     _dyna_q,
     _sweeping,
     _latent_mpc,
+    _world_models,
     _off_policy,
     _on_policy,
 )
@@ -72,8 +77,11 @@ __all__ = [
     "SweepingState",
     "System",
     "TRPOConfig",
+    "WorldModelsConfig",
+    "WorldModelsState",
     "default_preset",
     "dqn",
+    "dream_fitness",
     "dyna_q",
     "greedy_steps",
     "imagined_trials",
@@ -97,4 +105,5 @@ __all__ = [
     "sac",
     "slbo",
     "trpo",
+    "world_models",
 ]

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jmbrl import checks, data
 from jmbrl.data import running
 from jmbrl.models import Trainer
-from jmbrl.rollout import imagine
-from jmbrl.types import Agent, Array, Discrete, Key, Learner, Model, Params, PyTree, Spec, Trajectory, Transition
+from jmbrl.rollout import imagine, no_action
+from jmbrl.types import Agent, Array, Key, Learner, Model, Params, PyTree, Spec, Trajectory, Transition
 
 
 class ImaginationState(NamedTuple):
@@ -114,11 +114,6 @@ def imagination(
 
 
 # ------------------------------------------------------------------------------------------ what is seen
-
-
-def no_action(spec: Spec) -> Array:
-    """What stands where no action was taken yet."""
-    return jnp.zeros(spec.action.shape, jnp.int32 if isinstance(spec.action, Discrete) else jnp.float32)
 
 
 def beliefs_of(key: Key, model: Model, spec: Spec, params: Params, obs: PyTree) -> PyTree:

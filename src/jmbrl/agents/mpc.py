@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from jmbrl import checks, data
 from jmbrl.models import Trainer
-from jmbrl.rollout import mean_return, objective
-from jmbrl.types import Agent, Array, Continuous, Discrete, Key, Model, Params, Planner, PyTree, Spec, Transition
+from jmbrl.rollout import mean_return, no_action, objective
+from jmbrl.types import Agent, Array, Continuous, Key, Model, Params, Planner, PyTree, Spec, Transition
 
 
 class MPCState(NamedTuple):
@@ -76,7 +76,7 @@ def mpc(
         "warmup", (spec.max_steps if learns else 0) if warmup is None else warmup, 1 if learns else 0
     )
     capacity = checks.integer("capacity", capacity, 1)
-    no_action = jnp.zeros(spec.action.shape, jnp.int32 if isinstance(spec.action, Discrete) else jnp.float32)
+    nothing = no_action(spec)
 
     def init(key: Key, num_envs: int) -> MPCState:
         params = model.init(key)
@@ -85,8 +85,8 @@ def mpc(
         return MPCState(params, trainer.init(params), data.empty(spec, capacity, num_envs))
 
     def reset(state: MPCState) -> MPCCarry:
-        plan = jnp.zeros((planner.horizon, *no_action.shape), no_action.dtype)
-        return MPCCarry(model.initial(state.params), no_action, planner.init(), plan, jnp.zeros((), jnp.int32))
+        plan = jnp.zeros((planner.horizon, *nothing.shape), nothing.dtype)
+        return MPCCarry(model.initial(state.params), nothing, planner.init(), plan, jnp.zeros((), jnp.int32))
 
     def act(key: Key, state: MPCState, carry: MPCCarry, obs: PyTree, is_first: Array, explore: bool) -> tuple:
         key_encode, key_plan, key_noise = jax.random.split(key, 3)

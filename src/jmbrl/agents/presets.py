@@ -308,6 +308,32 @@ PRESETS["me_trpo"]["wang_mountain_car"] = PRESETS["me_trpo"]["wang"] | {"horizon
 PRESETS["me_trpo"]["wang_acrobot"] = PRESETS["me_trpo"]["wang"] | {"horizon": 100, "batch": 5_000}
 PRESETS["mb_mpo"]["wang_cartpole"] = PRESETS["mb_mpo"]["wang"] | {"horizon": 200, "meta_steps": 15, "max_kl": 0.01}
 PRESETS["mb_mpo"]["wang_mountain_car"] = PRESETS["mb_mpo"]["wang"] | {"horizon": 200}
+# 32 x 32 greys and populations for two CPU cores (``--env-set size=32 --env-set channels=1 --env-set max_steps=250``):
+# a seed takes minutes. Without their weight pixels so few are not worth the nats of a fireball's place.
+PRESETS["world_models"] = {
+    "dodge": {
+        "episodes": 600,
+        "collector": "held",
+        "channels": (16, 32, 64),
+        "pixel_weight": 12.0,
+        "vision_updates": 6_000,
+        "vision_batch_size": 64,
+        "vision_learning_rate": 2e-3,
+        "hidden": 128,
+        "memory_updates": 3_000,
+        "memory_batch_size": 32,
+        "length": 64,
+        "population": 16,
+        "rollouts": 4,
+        "generations": 60,
+        "check_every": 10,
+        "check_rollouts": 32,
+    },
+    # The paper's own on the paper's task.
+    "paper_car_racing": {"view": "car_racing", "length": 999, "learn_termination": False},
+    "paper_take_cover": {"collector": "held", "latent": 64, "hidden": 512, "inputs": "zch", "bias": False},
+}
+PRESETS["world_models"]["car_racing"] = PRESETS["world_models"]["dodge"] | {"episodes": 200, "collector": "networks"}
 PRESETS["latent_mpc"] = {"pendulum": {}}
 PRESETS["gt_cem"] = {
     task: {k: v for k, v in settings.items() if k in ("horizon", "population", "elites", "iterations")}
@@ -335,6 +361,9 @@ DEFAULT_PRESETS = {
     "taxi": "taxi",
     "mountaincar": "mountain_car",
     "rod": "rod",
+    "dodge": "dodge",
+    "carracing": "car_racing",
+    "gymnasium:carracing": "paper_car_racing",
     "wang": "wang",
 }
 
@@ -345,6 +374,7 @@ def default_preset(system: str, env: str) -> str | None:
     >>> default_preset("pets", "gymnasium:InvertedPendulum-v5")
     'inverted_pendulum'
     """
-    task = env.rpartition(":")[2].partition("/")[0]
-    preset = DEFAULT_PRESETS.get(re.sub(r"-v\d+$", "", task).replace("_", "").lower())
+    whole = re.sub(r"-v\d+$", "", env).replace("_", "").lower()
+    task = whole.rpartition(":")[2].partition("/")[0]
+    preset = DEFAULT_PRESETS.get(whole, DEFAULT_PRESETS.get(task))
     return preset if preset in PRESETS.get(system, {}) else None

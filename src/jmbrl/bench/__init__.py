@@ -14,6 +14,8 @@ from jmbrl.bench.models import fit, planning
 from jmbrl.bench.problem import MODELS, PLANNERS, PRESETS, Preset
 from jmbrl.bench.seeds import seeds
 from jmbrl.bench.tabular import CASES, Case, tabular
+from jmbrl.bench.world_models import world_models
+from jmbrl.bench.world_models_work import WORK as WORLD_MODELS_WORK
 
 __all__ = [
     "CASES",
@@ -21,6 +23,7 @@ __all__ = [
     "PLANNERS",
     "PRESETS",
     "WORK",
+    "WORLD_MODELS_WORK",
     "Case",
     "Preset",
     "Work",
@@ -32,26 +35,30 @@ __all__ = [
     "run",
     "seeds",
     "tabular",
+    "world_models",
 ]
 
 SWEEP_REPEATS = 5
-BENCHMARKS = {"planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular, "mbpo": mbpo}
-TABLES = {"tabular": CASES, "mbpo": WORK}  # the others': PRESETS
+BENCHMARKS = {
+    "planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular, "mbpo": mbpo, "world_models": world_models,
+}  # fmt: skip
+TABLES = {"tabular": CASES, "mbpo": WORK, "world_models": WORLD_MODELS_WORK}  # the others': PRESETS
 # Presets of several rows: which option of ``planning`` each row has another value of.
 SWEEPS = {"planners": ("planner", PLANNERS), "models": ("model", MODELS)}
 
 
 def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
-    """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"``, ``"tabular"`` or ``"mbpo"``.
+    """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"``, ``"tabular"``, ``"mbpo"`` or
+    ``"world_models"``.
 
     Args:
       name: which one.
       fresh: make each row in a process of its own, so that its ``peak_mb`` is its own, where there are several.
       options: ``preset`` (one name; all by default), ``repeats`` (timed calls, 10; 5 in a preset of several rows; of
-        mbpo as it says) and any field of ``Preset``, for tabular of ``Case``, for mbpo of ``Work``; for planning
-        ``propagation`` (``"ts1"``), ``planner`` and ``model`` (names in ``PLANNERS``, ``MODELS``): the preset
-        ``planners`` has a row for each of the former, ``models`` for the latter; for fit ``batch_size`` (256),
-        ``rows`` (10000) and ``epochs`` (5); for seeds those of ``bench.seeds``.
+        mbpo and world_models as they say) and any field of ``Preset``, for tabular of ``Case``, for mbpo and
+        world_models of their ``Work``; for planning ``propagation`` (``"ts1"``), ``planner`` and ``model`` (names in
+        ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the former, ``models`` for the latter;
+        for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds those of ``bench.seeds``.
 
     Raises:
       ValueError: an unknown name, preset or option.

@@ -2,6 +2,7 @@
 
 from jmbrl.envs.check import Report, check_env
 from jmbrl.envs.discretise import discretise, number_actions
+from jmbrl.envs.frames import car_racing_frames, frames
 from jmbrl.envs.functions import from_functions
 from jmbrl.envs.gymnasium import from_gymnasium
 from jmbrl.envs.host import HostError, host_error
@@ -15,10 +16,12 @@ __all__ = [
     "Report",
     "StateObs",
     "action_repeat",
+    "car_racing_frames",
     "check_env",
     "discretise",
     "flatten_obs",
     "frame_stack",
+    "frames",
     "from_functions",
     "from_gymnasium",
     "host_error",

@@ -10,7 +10,9 @@ from jmbrl.types import Env
 _ADAPTERS = ("gymnax", "brax", "gymnasium", "playground")
 _NATIVE = (
     "blocking_maze",
+    "car_racing",
     "cartpole_swingup",
+    "dodge",
     "maze",
     "pendulum_masked",
     "rod",

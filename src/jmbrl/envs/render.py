@@ -11,6 +11,13 @@ _SCALE = 4  # draw large, then shrink: smooth edges
 _WHITE, _GREY, _INK, _RED, _BLUE = (255, 255, 255), (200, 200, 205), (40, 40, 48), (214, 69, 65), (52, 101, 164)
 
 
+def image(obs: Any) -> np.ndarray:
+    """An image observation ``uint8[H, W, 1 or 3]`` itself, enlarged a whole number of times to at most 256 pixels."""
+    pixels = np.asarray(obs, np.uint8)
+    times = max(1, 256 // max(pixels.shape[:2]))
+    return pixels.repeat(times, 0).repeat(times, 1).repeat(3 // pixels.shape[2], 2)
+
+
 def pendulum(obs: Any) -> np.ndarray:
     """A pendulum from ``[cos theta, sin theta, ...]``; ``theta = 0`` is upright."""
     cos, sin = (float(v) for v in np.asarray(obs)[:2])

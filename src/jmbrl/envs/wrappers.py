@@ -33,7 +33,7 @@ def mask_obs(env: Env, keep: Sequence[int]) -> Env:
     names = tuple(env.spec.obs_names[i] for i in keep) if env.spec.obs_names else ()
     spec = dataclasses.replace(env.spec, obs_shape=(len(keep),), obs_names=names)
     index = np.asarray(keep)
-    return _map_obs(env, spec, lambda obs: obs[index])
+    return map_obs(env, spec, lambda obs: obs[index])
 
 
 def flatten_obs(env: Env) -> Env:
@@ -53,7 +53,7 @@ def flatten_obs(env: Env) -> Env:
         obs = jnp.round(obs * scale) if scale != 1.0 else obs
         return obs.astype(env.spec.obs_dtype).reshape(env.spec.obs_shape)
 
-    return _map_obs(env, spec, flatten)._replace(cells=behind(env.cells, restore, flatten))
+    return map_obs(env, spec, flatten)._replace(cells=behind(env.cells, restore, flatten))
 
 
 def frame_stack(env: Env, frames: int) -> Env:
@@ -183,7 +183,8 @@ def rename(env: Env, name: str) -> Env:
 # ------------------------------------------------------------------------------------------ machinery
 
 
-def _map_obs(env: Env, spec: Spec, fn: Callable) -> Env:
+def map_obs(env: Env, spec: Spec, fn: Callable) -> Env:
+    """``fn`` of every observation; what reads observations is dropped, ``spec`` is the new one."""
     return _wrap(
         env,
         spec,

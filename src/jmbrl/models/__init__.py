@@ -11,6 +11,7 @@ from jmbrl.models.history import HistoryBelief, history
 from jmbrl.models.inverse import InverseModel, inverse_mlp, recover_actions
 from jmbrl.models.linear import linear
 from jmbrl.models.mdn import mixture_mlp
+from jmbrl.models.mdn_rnn import LatentSequence, Memory, MixtureOutputs, mdn_rnn
 from jmbrl.models.mixture import Mixture, em
 from jmbrl.models.mlp import deterministic_mlp, gaussian_mlp
 from jmbrl.models.multistep import multistep
@@ -25,19 +26,27 @@ from jmbrl.models.simulator import simulator
 from jmbrl.models.tabular import tabular
 from jmbrl.models.trainers import trainer_for
 from jmbrl.models.transition_table import Outcomes, transition_table
+from jmbrl.models.vae import Vision, vae
+from jmbrl.models.world_model import WorldModelBelief, WorldModelStats, vision_and_memory, world_model
 
 __all__ = [
     "EnsembleStats",
     "FeatureMap",
     "HistoryBelief",
     "InverseModel",
+    "LatentSequence",
+    "Memory",
     "Mixture",
+    "MixtureOutputs",
     "Outcomes",
     "Parameter",
     "RSSMBelief",
     "Recalibration",
     "RecurrentBelief",
     "Trainer",
+    "Vision",
+    "WorldModelBelief",
+    "WorldModelStats",
     "deterministic_mlp",
     "disagreement",
     "em",
@@ -50,6 +59,7 @@ __all__ = [
     "history",
     "inverse_mlp",
     "linear",
+    "mdn_rnn",
     "members_predict",
     "mixture_mlp",
     "multistep",
@@ -68,7 +78,10 @@ __all__ = [
     "trainer",
     "trainer_for",
     "transition_table",
+    "vae",
+    "vision_and_memory",
     "with_cost",
     "with_reward",
     "with_termination",
+    "world_model",
 ]

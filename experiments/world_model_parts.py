@@ -1,0 +1,114 @@
+"""What the experiments on World Models share: V and M of a seed, learned once, and controllers on top of them."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmbrl import agents, checks, envs, runner
+from jmbrl.agents import WorldModelsConfig, WorldModelsState
+from jmbrl.stages import Staged, StagedRun, make_staged
+from jmbrl.types import Env
+
+RUNS = Path(__file__).parent.parent / "runs" / "world_models"
+LEARNED = 4  # stages before the controller: collect, vision, encode, memory
+FRAMES = {"size": 32, "channels": 1, "max_steps": 250}  # of both tasks, for two cores
+
+
+class Learned(NamedTuple):
+    """V and M of a seed: the state after the first four stages, where its files are, and the returns of its data."""
+
+    state: WorldModelsState
+    folder: Path
+    random: list[float]
+    seconds: float
+
+
+class Controlled(NamedTuple):
+    """A controller on top: of each generation the mean and best fitness, of each check the mean's; in the end what the
+    best is worth in truth (test episodes), and the champion's own fitness where it was trained."""
+
+    state: WorldModelsState
+    history: dict[str, np.ndarray]
+    test: list[float]
+
+
+def config_of(task: str, **changes: Any) -> WorldModelsConfig:
+    return WorldModelsConfig(**(agents.PRESETS["world_models"][task] | changes))
+
+
+def world(task: str) -> Env:
+    return envs.make(task, **FRAMES)
+
+
+def learn(task: str, seed: int, config: WorldModelsConfig) -> Learned:
+    """V and M of a seed; an interrupted run goes on, a finished one is read."""
+    env = world(task)
+    first = dataclasses.replace(config, generations=1, train_in="dream")
+    whole = make_staged(env, agents.world_models(env, first), _steps(env, first))
+    train = dataclasses.replace(whole, stages=whole.stages[:LEARNED])
+    directory = RUNS / f"{task}-s{seed}"
+    settings = {"system": "world_models", "env": task, "config": dataclasses.asdict(first), "seed": seed}
+    result = runner.run(
+        train, seed, directory, config=settings, resume=True, options=runner.Options(checkpoint_seconds=30, quiet=True)
+    )
+    state = jax.tree.map(lambda x: x[0], result.run.agent)
+    rows = [row for row in runner_rows(directory) if row.get("stage") == "collect" and "episode_return" in row]
+    return Learned(
+        state,
+        directory / "data" / f"seed{seed}",
+        [row["episode_return"] for row in rows],
+        result.summary["wall_seconds"],
+    )
+
+
+def runner_rows(directory: Path) -> list[dict[str, Any]]:
+    from jmbrl import writers
+
+    return writers.read_rows(directory / "metrics.jsonl")
+
+
+def control(
+    task: str, seed: int, config: WorldModelsConfig, learned: Learned, folder: Path | None = None
+) -> Controlled:
+    """A controller trained on V and M that are there, and tested."""
+    env = world(task)
+    agent = agents.world_models(env, config)
+    whole = make_staged(env, agent, _steps(env, config))
+    train = Staged(env, agent, whole.stages[LEARNED:])
+    key = checks.key(seed)
+    fresh = agent.init(jax.random.fold_in(key, 7), 1)
+    stats = learned.state.params.stats._replace(temperature=jnp.float32(config.temperature))
+    params = learned.state.params._replace(stats=stats)
+    state = fresh._replace(params=params, starts=learned.state.starts, rows=learned.state.rows)
+    programs, parts = train.programs(key[None], [seed], folder), []
+    runs = (StagedRun(jax.tree.map(lambda x: jnp.asarray(x)[None], state)),)
+    for span in train.spans():
+        runs, metrics = programs.chunk(runs, span)
+        parts.append(metrics)
+    programs.close()
+    names = {name for part in parts for name in part}
+    history = {name: np.concatenate([part[name][0] for part in parts if name in part]) for name in names}
+    test = history.pop("episode_return")[-config.test_episodes :, 0].tolist()
+    return Controlled(jax.tree.map(lambda x: x[0], runs[0].agent), history, test)
+
+
+def _steps(env: Env, config: WorldModelsConfig) -> int:
+    """Environment steps that the settings ask for."""
+    generation = config.population * config.rollouts + -(-config.check_rollouts // config.check_every)
+    real = 0 if config.train_in == "dream" else config.generations * generation
+    return env.spec.max_steps * (config.episodes + config.test_episodes + real)
+
+
+def summary(found: Controlled) -> dict[str, Any]:
+    """What a cell keeps of a controller."""
+    check = found.history["controller/check"]
+    return {
+        "score": float(np.mean(found.test)),
+        "test": [round(x, 3) for x in found.test],
+        "fitness": np.round(found.history["controller/fitness_mean"], 2).tolist(),
+        "checks": np.round(check[np.isfinite(check)], 2).tolist(),
+    }
