@@ -1,6 +1,9 @@
 """What the experiments on World Models share: V and M of a seed, learned once, and controllers on top of them."""
 
 import dataclasses
+import json
+import time
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,14 +11,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmbrl import agents, checks, envs, runner
+from jmbrl import agents, checks, envs, runner, writers
 from jmbrl.agents import WorldModelsConfig, WorldModelsState
+from jmbrl.checkpoint import CheckpointError
 from jmbrl.stages import Staged, StagedRun, make_staged
 from jmbrl.types import Env
 
 RUNS = Path(__file__).parent.parent / "runs" / "world_models"
 LEARNED = 4  # stages before the controller: collect, vision, encode, memory
-FRAMES = {"size": 32, "channels": 1, "max_steps": 250}  # of both tasks, for two cores
+FRAMES = {"size": 32, "channels": 1, "max_steps": 250}  # for two cores
+
+
+class Task(NamedTuple):
+    env: str
+    options: dict[str, Any]
+    preset: str
+
+
+TASKS = {
+    "dodge": Task("dodge", FRAMES, "dodge"),
+    "dodge, one ball": Task("dodge", FRAMES | {"level": "one"}, "dodge_one"),
+    "car_racing": Task("car_racing", FRAMES, "car_racing"),
+}
 
 
 class Learned(NamedTuple):
@@ -37,11 +54,11 @@ class Controlled(NamedTuple):
 
 
 def config_of(task: str, **changes: Any) -> WorldModelsConfig:
-    return WorldModelsConfig(**(agents.PRESETS["world_models"][task] | changes))
+    return WorldModelsConfig(**(agents.PRESETS["world_models"][TASKS[task].preset] | changes))
 
 
 def world(task: str) -> Env:
-    return envs.make(task, **FRAMES)
+    return envs.make(TASKS[task].env, **TASKS[task].options)
 
 
 def learn(task: str, seed: int, config: WorldModelsConfig) -> Learned:
@@ -50,25 +67,26 @@ def learn(task: str, seed: int, config: WorldModelsConfig) -> Learned:
     first = dataclasses.replace(config, generations=1, train_in="dream")
     whole = make_staged(env, agents.world_models(env, first), _steps(env, first))
     train = dataclasses.replace(whole, stages=whole.stages[:LEARNED])
-    directory = RUNS / f"{task}-s{seed}"
-    settings = {"system": "world_models", "env": task, "config": dataclasses.asdict(first), "seed": seed}
-    result = runner.run(
-        train, seed, directory, config=settings, resume=True, options=runner.Options(checkpoint_seconds=30, quiet=True)
-    )
+    settings = {"system": "world_models", **TASKS[task]._asdict(), "config": dataclasses.asdict(first), "seed": seed}
+    mark = zlib.crc32(json.dumps(settings, sort_keys=True).encode())
+    directory = RUNS / f"{TASKS[task].preset}-s{seed}-{mark:08x}"
+    options = runner.Options(checkpoint_seconds=30, quiet=True)
+    while True:
+        try:
+            result = runner.run(train, seed, directory, config=settings, resume=True, options=options)
+            break
+        except CheckpointError as error:  # another experiment is learning the same
+            print(f"waiting: {error}", flush=True)
+            time.sleep(10)
     state = jax.tree.map(lambda x: x[0], result.run.agent)
-    rows = [row for row in runner_rows(directory) if row.get("stage") == "collect" and "episode_return" in row]
+    rows = writers.read_rows(directory / "metrics.jsonl")
+    rows = [row for row in rows if row.get("stage") == "collect" and "episode_return" in row]
     return Learned(
         state,
         directory / "data" / f"seed{seed}",
         [row["episode_return"] for row in rows],
         result.summary["wall_seconds"],
     )
-
-
-def runner_rows(directory: Path) -> list[dict[str, Any]]:
-    from jmbrl import writers
-
-    return writers.read_rows(directory / "metrics.jsonl")
 
 
 def control(

@@ -11,21 +11,21 @@ from jmbrl.agents.mpc_by_name import MODELS, PLANNERS, MPCConfig, make_model, ma
 from jmbrl.train import make_train
 from jmbrl.types import Continuous
 
-from worlds import line
+from worlds import line, picture_line
 
 OPTIONS = {"tabular": {"low": (-2.0,), "high": (2.0,), "bins": (5,), "action_bins": 3}}
 
 
 @pytest.mark.parametrize("name", sorted(MODELS))
 def test_every_model_can_be_named_and_uses_the_given_reward(name):
-    env = line()
+    env = picture_line() if name == "world_model" else line()
     model = make_model(env, MPCConfig(model=name, model_options=OPTIONS.get(name, {})))
     params = model.init(jax.random.key(0))
     belief = model.initial(params)
     following, outcome = jax.eval_shape(model.step, jax.random.key(0), params, belief, np.zeros(1, np.float32))
     assert jax.tree.structure(following) == jax.tree.structure(belief)
     assert outcome.reward.shape == ()
-    ensemble = make_model(env, MPCConfig(model="gaussian_mlp", members=3, elites=2))
+    ensemble = make_model(line(), MPCConfig(model="gaussian_mlp", members=3, elites=2))
     assert ensemble.members == 3
 
 

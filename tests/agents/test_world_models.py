@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl import agents, envs, lanes, models
+from jmbrl import agents, envs, lanes, models, planners
 from jmbrl.agents import world_models_stages as parts
-from jmbrl.rollout import evaluate
+from jmbrl.rollout import evaluate, objective
 from jmbrl.stages import make_staged
 
 from worlds import line, picture_line
@@ -144,6 +144,21 @@ def test_it_acts_by_its_champion_on_what_it_filters(trained):
     np.testing.assert_array_equal(act(other)[0], action)
 
 
+@pytest.mark.parametrize("x", [-0.9, 0.9])
+def test_a_planner_plans_through_the_dream(trained, x):
+    """As through any model: from far out the way is back to the middle."""
+    agent, state, _, _ = trained
+    obs = np.tile(np.where(np.arange(10) == round((x + 2) / 4 * 9), 255, 0)[None, :, None], (10, 1, 1)).astype(np.uint8)
+    planner = planners.cem(picture_line().spec, horizon=3, population=100, elites=10, iterations=4)
+
+    def plan(obs):
+        belief = agent.model.encode(KEY, state.params, *agent.reset(state), obs, jnp.asarray(True))
+        target = objective(agent.model, state.params, belief, particles=8)
+        return planner.plan(KEY, planner.init(), target)[0]
+
+    assert np.sign(x) * jax.jit(plan, compiler_options=FAST)(obs)[0, 0] < -0.1
+
+
 def test_in_the_true_world_candidates_are_worth_their_true_returns():
     """One generation of a controller that sees nothing (weights of 0): the fitness is the environment's own."""
     env = picture_line()
@@ -165,6 +180,18 @@ def test_in_the_true_world_candidates_are_worth_their_true_returns():
     error = np.std(truth) / np.sqrt(32)
     np.testing.assert_allclose(history["controller/fitness_mean"], truth.mean(), atol=5 * error)
     np.testing.assert_array_equal(history["episode_return"][24:26, 0], history["controller/fitness_mean"])
+
+
+def test_a_second_round_keeps_its_data_and_searches_on():
+    env = picture_line()
+    twice = dataclasses.replace(SMALL, rounds=2)
+    train = make_staged(env, agents.world_models(env, twice), 20 * (2 * 24 + 16))
+    assert [(stage.name, stage.length) for stage in train.stages[4:8]] == [
+        ("controller", 12), ("collect 2", 24), ("vision 2", 200), ("encode 2", 48),
+    ]  # fmt: skip
+    assert train.env_steps(train.steps) == 20 * (2 * 24 + 16)
+    with pytest.raises(ValueError, match="steps must be at least 1280: 48 episodes to collect"):
+        make_staged(env, agents.world_models(env, twice), 1279)
 
 
 def test_too_few_steps_and_bad_settings_are_refused():

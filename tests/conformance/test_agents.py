@@ -52,9 +52,9 @@ TINY = {
         "batch": 16, "updates": 2, "validate_every": 2, "validation": 2, "fit_every": 20, "warmup": 20, "capacity": 64,
     },
     "world_models": {
-        "episodes": 2, "latent": 2, "channels": (2, 2), "vision_updates": 2, "vision_batch_size": 4, "hidden": 4,
-        "memory_updates": 2, "memory_batch_size": 2, "length": 3, "population": 4, "rollouts": 1, "generations": 2,
-        "train_in": "dream", "dream_horizon": 3, "check_rollouts": 2, "test_episodes": 1,
+        "episodes": 1, "rounds": 2, "latent": 2, "channels": (2, 2), "vision_updates": 2, "vision_batch_size": 4,
+        "hidden": 4, "memory_updates": 2, "memory_batch_size": 2, "length": 3, "population": 4, "rollouts": 1,
+        "generations": 2, "train_in": "dream", "dream_horizon": 3, "check_rollouts": 2, "test_episodes": 1,
     },
     "sac": {"hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64},
     "dqn": {

@@ -31,6 +31,7 @@ MODELS: dict[str, Callable] = {
     "history": history,
     "recurrent": models.recurrent,
     "rssm": models.rssm,
+    "world_model": models.world_model,
 }
 PLANNERS: dict[str, Callable] = {name: getattr(planners, name) for name in planners.__all__}
 RISKS = ("mean", "worst", "mean_minus_spread")

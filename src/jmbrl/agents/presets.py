@@ -308,32 +308,54 @@ PRESETS["me_trpo"]["wang_mountain_car"] = PRESETS["me_trpo"]["wang"] | {"horizon
 PRESETS["me_trpo"]["wang_acrobot"] = PRESETS["me_trpo"]["wang"] | {"horizon": 100, "batch": 5_000}
 PRESETS["mb_mpo"]["wang_cartpole"] = PRESETS["mb_mpo"]["wang"] | {"horizon": 200, "meta_steps": 15, "max_kl": 0.01}
 PRESETS["mb_mpo"]["wang_mountain_car"] = PRESETS["mb_mpo"]["wang"] | {"horizon": 200}
-# 32 x 32 greys and populations for two CPU cores (``--env-set size=32 --env-set channels=1 --env-set max_steps=250``):
-# a seed takes minutes. Without their weight pixels so few are not worth the nats of a fireball's place.
+# 32 x 32 greys and populations for two cores (``--env-set size=32 --env-set channels=1 --env-set max_steps=250``):
+# a seed takes minutes. Latents and memories are as small as the task allows, as the search for a controller slows down
+# with every feature; without their weight pixels so few are not worth the nats of a fireball's place.
 PRESETS["world_models"] = {
     "dodge": {
-        "episodes": 600,
+        "episodes": 2_000,
         "collector": "held",
+        "latent": 16,
         "channels": (16, 32, 64),
         "pixel_weight": 12.0,
-        "vision_updates": 6_000,
+        "vision_updates": 5_000,
         "vision_batch_size": 64,
         "vision_learning_rate": 2e-3,
         "hidden": 128,
-        "memory_updates": 3_000,
+        "memory_updates": 4_000,
         "memory_batch_size": 32,
+        "memory_learning_rate": 2e-3,
         "length": 64,
-        "population": 16,
-        "rollouts": 4,
+        "population": 24,
+        "rollouts": 8,
+        "sigma": 0.5,
         "generations": 60,
-        "check_every": 10,
-        "check_rollouts": 32,
+        "check_every": 20,
+        "check_rollouts": 64,
     },
-    # The paper's own on the paper's task.
+    # The paper's own on the paper's tasks.
     "paper_car_racing": {"view": "car_racing", "length": 999, "learn_termination": False},
     "paper_take_cover": {"collector": "held", "latent": 64, "hidden": 512, "inputs": "zch", "bias": False},
 }
-PRESETS["world_models"]["car_racing"] = PRESETS["world_models"]["dodge"] | {"episodes": 200, "collector": "networks"}
+# ``--env-set level=one``
+PRESETS["world_models"]["dodge_one"] = PRESETS["world_models"]["dodge"] | {
+    "episodes": 3_000,
+    "latent": 8,
+    "vision_updates": 3_000,
+    "hidden": 64,
+    "memory_updates": 5_000,
+    "generations": 80,
+}
+PRESETS["world_models"]["car_racing"] = PRESETS["world_models"]["dodge"] | {
+    "episodes": 200,
+    "collector": "networks",
+    "vision_updates": 3_000,
+    "hidden": 64,
+    "memory_updates": 2_000,
+    "rollouts": 4,
+    "generations": 30,
+    "check_every": 10,
+}
 PRESETS["latent_mpc"] = {"pendulum": {}}
 PRESETS["gt_cem"] = {
     task: {k: v for k, v in settings.items() if k in ("horizon", "population", "elites", "iterations")}

@@ -14,7 +14,7 @@ from jmbrl.agents.random import RandomConfig, random
 from jmbrl.agents.system import System
 from jmbrl.agents.world_models_stages import Starts, WorldModelsState
 from jmbrl.learners import population
-from jmbrl.rollout import no_action
+from jmbrl.rollout import no_action, tile
 from jmbrl.types import Agent, Array, Env, Key, PyTree, Stage
 
 
@@ -65,7 +65,8 @@ class WorldModelsConfig:
     train_in: Literal["world", "dream"] = "world"
     temperature: float = 1.0
     dream_horizon: int | None = None  # None: the environment's time limit
-    # the end
+    # the whole
+    rounds: int = 1  # 2: once more with episodes of the candidates (the paper's iterative procedure), data kept
     test_episodes: int = 100
     copies: int | None = None  # environments side by side at most; None: 16 to collect and test, all candidates in C
 
@@ -149,56 +150,67 @@ def world_models(env: Env, config: WorldModelsConfig = WorldModelsConfig()) -> A
         return dream_fitness(key, reader, state.params, start, evolution.act_with, policies, rollouts, horizon)
 
     def stages(env: Env, steps: int) -> tuple[Stage, ...]:
-        limit, side = env.spec.max_steps, config.copies or 16
+        limit, side, rounds = env.spec.max_steps, config.copies or 16, config.rounds
         generation = config.population * config.rollouts + -(-config.check_rollouts // config.check_every)
         dreams = config.train_in == "dream"
-        left = steps - (config.episodes + config.test_episodes) * limit
-        generations = config.generations if dreams else min(config.generations, left // (generation * limit))
+        left = steps - (rounds * config.episodes + config.test_episodes) * limit
+        generations = config.generations if dreams else min(config.generations, left // (rounds * generation * limit))
         if left < 0 or generations < 1:
-            needed = steps - left + (0 if dreams else generation * limit)
+            needed = steps - left + (0 if dreams else rounds * generation * limit)
             raise ValueError(
-                f"steps must be at least {needed}: {config.episodes} episodes to collect and {config.test_episodes} to "
-                f"test of {limit} steps{'' if dreams else ', and a generation'}; got {steps}"
+                f"steps must be at least {needed}: {rounds * config.episodes} episodes to collect and "
+                f"{config.test_episodes} to test of {limit} steps{'' if dreams else ', and a generation'}; got {steps}"
             )
-        unskilled = random(env, RandomConfig(config.hold)) if config.collector == "held" else networks()
         score, taken = (in_dream, 0) if dreams else (in_world, generation * limit)
-        found = (
-            parts.collect(env, unskilled, config.episodes, min(side, config.episodes)),
-            parts.see(env.spec, vision, vision_optimizer, config.vision_updates, config.vision_batch_size),
-            parts.encode(env.spec, vision, config.episodes),
-            parts.remember(
-                env.spec,
-                model,
-                memory,
-                memory_optimizer,
-                config.memory_updates,
-                config.memory_batch_size,
-                config.length,
-            ),
-            parts.control(
-                evolution, score, generations, config.rollouts, config.check_every, config.check_rollouts, taken
-            ),
-        )
+
+        def one(number: int) -> tuple[Stage, ...]:
+            if number:
+                player, carries = by_policy, candidates
+            elif config.collector == "networks":
+                player, carries = by_policy, unskilled
+            else:
+                player, carries = random(env, RandomConfig(config.hold)), None
+            return (
+                parts.collect(env, player, config.episodes, min(side, config.episodes), carries),
+                parts.see(env.spec, vision, vision_optimizer, config.vision_updates, config.vision_batch_size),
+                parts.encode(env.spec, vision, (number + 1) * config.episodes),
+                parts.remember(
+                    env.spec, model, memory, memory_optimizer, config.memory_updates, config.memory_batch_size,
+                    config.length,
+                ),
+                parts.control(
+                    evolution, score, generations, config.rollouts, config.check_every, config.check_rollouts, taken
+                ),
+            )  # fmt: skip
+
+        found = tuple(stage for number in range(rounds) for stage in parts.in_round(number, one(number)))
         return (*found, parts.test(env, agent, config.test_episodes, side)) if config.test_episodes else found
 
-    def networks() -> Agent:
-        """Untrained V and M with controllers of random weights, one an episode, as in the paper's car race."""
-        scale = 0.01  # at most
+    def act_by_policy(
+        key: Key, state: WorldModelsState, carry: tuple, obs: Array, is_first: Array, explore: bool
+    ) -> tuple:
+        """As ``act``, by the policy that is carried."""
+        del explore
+        belief, x = see(key, state, carry[:2], obs, is_first)
+        action = evolution.act_with(carry[2], x)
+        return action, (belief, action, carry[2]), {}
 
-        def begin(state: WorldModelsState) -> tuple:
-            return *reset(state), jnp.zeros(evolution.size)
+    def carrying(state: WorldModelsState, policies: Array) -> tuple:
+        return *tile(reset(state), len(policies)), policies
 
-        def act(key: Key, state: WorldModelsState, carry: tuple, obs: Array, is_first: Array, explore: bool) -> tuple:
-            del explore
-            key_see, key_scale, key_draw = jax.random.split(key, 3)
-            drawn = scale * jax.random.uniform(key_scale) * jax.random.cauchy(key_draw, (evolution.size,))
-            policy = jnp.where(is_first, drawn, carry[2])
-            belief, x = see(key_see, state, carry[:2], obs, is_first)
-            action = evolution.act_with(policy, x)
-            return action, (belief, action, policy), {}
+    def unskilled(key: Key, state: WorldModelsState, count: int) -> tuple:
+        """Controllers of random weights on untrained V and M, one an episode, as in the paper's car race."""
+        key_scale, key_draw = jax.random.split(key)
+        scale = 0.01 * jax.random.uniform(key_scale, (count, 1))
+        return carrying(state, scale * jax.random.cauchy(key_draw, (count, evolution.size)))
 
-        return Agent(init, begin, act, record)
+    def candidates(key: Key, state: WorldModelsState, count: int) -> tuple:
+        """Controllers that the search would try next, one an episode."""
+        key_ask, key_choose = jax.random.split(key)
+        policies = evolution.ask(key_ask, state.evolution)
+        return carrying(state, policies[jax.random.randint(key_choose, (count,), 0, len(policies))])
 
+    by_policy = Agent(init, lambda state: carrying(state, jnp.zeros((1, evolution.size))), act_by_policy, record)
     _check(config)
     agent = Agent(init, reset, act, record, model=model, params=lambda state: state.params, stages=stages)
     return agent
@@ -213,7 +225,7 @@ def _sizes(config: WorldModelsConfig) -> dict[str, Any]:
 def _check(config: WorldModelsConfig) -> None:
     for name in (
         "episodes", "hold", "vision_updates", "vision_batch_size", "memory_updates", "memory_batch_size", "length",
-        "rollouts", "generations", "check_every", "check_rollouts",
+        "rollouts", "generations", "rounds", "check_every", "check_rollouts",
     ):  # fmt: skip
         checks.integer(name, getattr(config, name), 1)
     checks.integer("test_episodes", config.test_episodes, 0)

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -75,18 +75,23 @@ def _generator(key: Key, start: int) -> np.random.Generator:
 # --------------------------------------------------------------------------------------------- collect
 
 
-def collect(env: Env, agent: Agent, episodes: int, copies: int) -> Stage:
-    """Episodes of ``agent``, ``copies`` side by side, each ending before its first reward that is not finite."""
+def collect(env: Env, agent: Agent, episodes: int, copies: int, carries: Callable | None = None) -> Stage:
+    """Episodes of ``agent``, ``copies`` side by side, each ending before its first reward that is not finite.
+
+    ``carries``: ``(key, state, N) -> carry [N, ...]``, what each episode begins with, where not all begin alike.
+    """
 
     def advance(
         call: Callable, key: Key, state: WorldModelsState, folder: Path, start: int, length: int
     ) -> tuple[WorldModelsState, dict]:
         def play(key: Key, state: WorldModelsState) -> dict:
-            return evaluate(key, env, agent, state, length, trace=True)
+            key_carry, key_play = jax.random.split(key)
+            begin = carries and carries(key_carry, state, length)
+            return evaluate(key_play, env, agent, state, length, trace=True, carry=begin)
 
         table = frames(folder, env.spec)
         table.truncate(int(state.rows))  # behind them lies what an interrupted run had begun
-        seen = jax.device_get(call(("collect", length), play, jax.random.fold_in(key, start), state))
+        seen = jax.device_get(call(("collect", length, carries), play, jax.random.fold_in(key, start), state))
         played = range(length)
         good = np.asarray([_good_steps(seen["rewards"][: seen["lengths"][i], i]) for i in played])
         for i in played:
@@ -269,13 +274,16 @@ def control(
     """Generations of C: ``score(key, state, policies[P, D], rollouts) -> returns[P, R]`` of the whole system's state.
 
     Every ``every`` generations, and after the last, the mean is worth ``checks`` rollouts, and crowned where it is the
-    best so far.
+    best so far. A champion of an earlier round is forgotten: it was crowned in another dream.
     """
 
     def advance(
         call: Callable, key: Key, state: WorldModelsState, folder: Path, start: int, length: int
     ) -> tuple[WorldModelsState, dict]:
         del folder
+        if start == 0:
+            unknown = jnp.asarray(-jnp.inf, jnp.float32)
+            state = state._replace(evolution=state.evolution._replace(champion_fitness=unknown))
 
         def learn(key: Key, state: WorldModelsState, start: Array) -> tuple[WorldModelsState, dict]:
             def generation(found: learners.EvolutionState, i: Array) -> tuple[learners.EvolutionState, dict]:
@@ -305,6 +313,18 @@ def control(
 
     # A generation is long enough to be a chunk, and chunks of one length are compiled once.
     return Stage("controller", "generations", generations, 1, advance, steps)
+
+
+def in_round(number: int, stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """The stages of a later round: other names, other keys."""
+
+    def one(stage: Stage) -> Stage:
+        def advance(call: Callable, key: Key, *rest: Any) -> tuple[WorldModelsState, dict]:
+            return stage.advance(call, jax.random.fold_in(key, 2**29 + number), *rest)
+
+        return stage._replace(name=f"{stage.name} {number + 1}", advance=advance)
+
+    return stages if number == 0 else tuple(one(stage) for stage in stages)
 
 
 def starting(model: Model, params: Params, starts: Starts) -> Callable:

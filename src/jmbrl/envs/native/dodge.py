@@ -55,6 +55,13 @@ class Rules(NamedTuple):
         return self.agent_width / 2, 1.0 - self.agent_width / 2
 
 
+# One fast ball at an agent that is slow for its width: easy to see, hopeless without its velocity.
+LEVELS = {
+    "many": Rules(),
+    "one": Rules(balls=1, agent_width=0.25, ball_speed=(0.04, 0.12), launch=(0.5, 0.5), aim=0.1),
+}
+
+
 class State(NamedTuple):
     """The truth behind a picture; ``y`` is 0 on the upper edge and 1 on the lower."""
 
@@ -65,7 +72,14 @@ class State(NamedTuple):
     time: Array  # int32, steps since the reset
 
 
-def make(size: int = 64, channels: int = 3, max_steps: int = MAX_STEPS, discrete: bool = False, **options: Any) -> Env:
+def make(
+    size: int = 64,
+    channels: int = 3,
+    max_steps: int = MAX_STEPS,
+    discrete: bool = False,
+    level: str = "many",
+    **options: Any,
+) -> Env:
     r"""Fireballs to be dodged, in pixels.
 
     The agent (middle ``a``) starts in the middle of the lower edge. In each step it moves by ``agent_speed`` or stays,
@@ -88,7 +102,8 @@ def make(size: int = 64, channels: int = 3, max_steps: int = MAX_STEPS, discrete
       channels: 3 for colours, 1 for grey.
       max_steps: time limit. 250 is enough to tell policies apart.
       discrete: actions are 0 left, 1 stay, 2 right instead.
-      options: fields of ``Rules``.
+      level: ``"many"`` balls, or ``"one"`` fast ball at a time, which small networks and few controllers can learn.
+      options: fields of ``Rules``, changed from the level's.
 
     Raises:
       ValueError: arguments out of their range, or an option that ``Rules`` does not have.
@@ -102,7 +117,7 @@ def make(size: int = 64, channels: int = 3, max_steps: int = MAX_STEPS, discrete
         raise ValueError(f"channels must be 1 (grey) or 3 (colours), got {channels}")
     if not isinstance(discrete, bool):
         raise ValueError(f"discrete must be True or False, got {discrete!r}")
-    rules = make_rules(**options)
+    rules = make_rules(level, **options)
 
     def reset(key: Key) -> tuple[State, Array]:
         del key
@@ -129,16 +144,17 @@ def make(size: int = 64, channels: int = 3, max_steps: int = MAX_STEPS, discrete
     )
 
 
-def make_rules(**options: Any) -> Rules:
-    """The default rules with some changed.
+def make_rules(level: str = "many", **options: Any) -> Rules:
+    """The rules of a level with some changed.
 
     Raises:
-      ValueError: unknown names, or numbers out of their range.
+      ValueError: an unknown level or name, or numbers out of their range.
     """
+    checks.choice("level", level, tuple(LEVELS))
     unknown = sorted(set(options) - set(Rules._fields))
     if unknown:
         raise ValueError(f"dodge has no option {', '.join(unknown)}; it has {', '.join(Rules._fields)}")
-    rules = Rules(**options)
+    rules = LEVELS[level]._replace(**options)
     checks.integer("balls", rules.balls, low=1)
     for name, low, high in (
         ("radius", 0.01, 0.25),
