@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jmbrl import agents, data, diagnostics, models
-from jmbrl.diagnostics.report import fitting_windows
+from jmbrl.diagnostics.report import fitting_windows, without_pixels
 from jmbrl.diagnostics.windows import real_windows
 from jmbrl.types import Agent, Model, Outcome, Params, Prediction, Sequence, Transition
 
@@ -236,3 +236,8 @@ def test_a_run_on_disk_is_diagnosed(tmp_path):
     saved = json.loads((tmp_path / "diagnostics.json").read_text())
     assert saved["model_error"]["count"] == numbers["model_error"]["count"]
     assert (tmp_path / "diagnostics.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_of_images_no_number_a_pixel_is_told():
+    told = {"model_error": {"rmse": [1.0], "per_dim": [[0.0] * 900], "scale": [0.0] * 900}, "calibration": None, "n": 3}
+    assert without_pixels(told) == {"model_error": {"rmse": [1.0]}, "calibration": None, "n": 3}

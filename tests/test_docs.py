@@ -28,7 +28,7 @@ def test_environments_md_runs_and_prints_what_it_says(capsys):
     assert scope["robot"].spec.host
 
 
-@pytest.mark.parametrize(("name", "least"), [("tabular", 27), ("imagined_trials", 100)])
+@pytest.mark.parametrize(("name", "least"), [("tabular", 27), ("imagined_trials", 100), ("world_models", None)])
 def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):
     (code,) = blocks(f"docs/{name}.md", "python")
     exec(compile(code, f"{name}.md", "exec"), {"__name__": "example"})
@@ -36,7 +36,7 @@ def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):
     (text,) = blocks(f"docs/{name}.md", "text")
     found = re.fullmatch(re.escape(text).replace("NUMBER", r"(\d+)"), printed)
     assert found, printed
-    assert int(found[1]) >= least
+    assert least is None or int(found[1]) >= least
 
 
 def test_environments_md_names_the_functions_that_are_known():

@@ -72,7 +72,7 @@ LEARNERS = {
     "trpo": (lambda a: learners.trpo(a, FEATURES, hidden=(8,), value_hidden=(8,)), Discrete(2), None, trajectories),
     "dqn": (lambda a: learners.dqn(a, FEATURES, hidden=(8,)), Discrete(2), BOX, with_choices),
     "q_learning": (lambda action: learners.q_learning(action, STATES, initial=1.0), Discrete(2), BOX, numbered_batch),
-    "evolution": (lambda a: learners.evolution(a, FEATURES, population=6), BOX, None, rollout),
+    "evolution": (lambda a: learners.evolution(a, FEATURES, population=6, strategy="cem"), BOX, None, rollout),
 }
 DETERMINISTIC = ("evolution",)  # explores by whole policies, not by its actions
 

@@ -24,6 +24,7 @@ MAX_STEPS = 500  # of an episode that is looked at
 SEQUENCE_CONTEXT = 5  # observations that a recurrent model sees first
 PARTICLES = 50
 FAN_WINDOWS = 128  # whose futures are sampled, each PARTICLES times
+MAX_DIMENSIONS = 256  # whose numbers are told one by one
 NUMBERS = 2**21  # of the real windows, at most: images are looked at in fewer of them
 
 
@@ -51,7 +52,7 @@ def diagnose(directory: str | Path, seed: int | None = None, **options: Any) -> 
     numbers, figure = diagnose_agent(opened.env, opened.agent, state, jax.random.key(seed), **options)
     config = opened.config
     about = {"system": config["system"], "env": config["env"], "seed": seed, "env_steps": opened.env_steps}
-    numbers = about | numbers
+    numbers = about | (without_pixels(numbers) if np.prod(opened.env.spec.obs_shape) > MAX_DIMENSIONS else numbers)
     figure.suptitle(f"{about['system']} on {about['env']}, seed {seed}, {opened.env_steps} steps", fontsize="medium")
     write_json(Path(directory) / "diagnostics.json", numbers)
     figures.save(figure, Path(directory) / "diagnostics.png")
@@ -136,6 +137,16 @@ def examine(
 def fitting_windows(obs_shape: tuple[int, ...], length: int) -> int:
     """How many windows of ``length`` rows stay below ``NUMBERS`` numbers, at least 8."""
     return max(8, NUMBERS // (length * max(1, int(np.prod(obs_shape)))))
+
+
+def without_pixels(numbers: dict[str, Any]) -> dict[str, Any]:
+    """The numbers without those of each dimension, which for an image are its pixels."""
+    each = ("per_dim", "scale")
+    return {
+        name: without_pixels(value) if isinstance(value, dict) else value
+        for name, value in numbers.items()
+        if name not in each
+    }
 
 
 def _plain(x: Any) -> Any:
