@@ -14,7 +14,7 @@ import numpy as np
 from jmbrl import agents, checks, envs, runner, writers
 from jmbrl.agents import WorldModelsConfig, WorldModelsState
 from jmbrl.checkpoint import CheckpointError
-from jmbrl.stages import Staged, StagedRun, make_staged
+from jmbrl.stages import StagedRun, make_staged
 from jmbrl.types import Env
 
 RUNS = Path(__file__).parent.parent / "runs" / "world_models"
@@ -75,7 +75,10 @@ def learn(task: str, seed: int, config: WorldModelsConfig) -> Learned:
         try:
             result = runner.run(train, seed, directory, config=settings, resume=True, options=options)
             break
-        except CheckpointError as error:  # another experiment is learning the same
+        except CheckpointError as error:
+            if "being written" not in str(error):
+                raise
+            # Another experiment is learning the same.
             print(f"waiting: {error}", flush=True)
             time.sleep(10)
     state = jax.tree.map(lambda x: x[0], result.run.agent)
@@ -89,35 +92,24 @@ def learn(task: str, seed: int, config: WorldModelsConfig) -> Learned:
     )
 
 
-def control(
-    task: str, seed: int, config: WorldModelsConfig, learned: Learned, folder: Path | None = None
-) -> Controlled:
+def control(task: str, seed: int, config: WorldModelsConfig, learned: Learned) -> Controlled:
     """A controller trained on V and M that are there, and tested."""
     env = world(task)
     agent = agents.world_models(env, config)
     whole = make_staged(env, agent, _steps(env, config))
-    train = Staged(env, agent, whole.stages[LEARNED:])
     key = checks.key(seed)
     fresh = agent.init(jax.random.fold_in(key, 7), 1)
     stats = learned.state.params.stats._replace(temperature=jnp.float32(config.temperature))
     params = learned.state.params._replace(stats=stats)
     state = fresh._replace(params=params, starts=learned.state.starts, rows=learned.state.rows)
-    programs, parts = train.programs(key[None], [seed], folder), []
-    runs = (StagedRun(jax.tree.map(lambda x: jnp.asarray(x)[None], state)),)
-    for span in train.spans():
-        runs, metrics = programs.chunk(runs, span)
-        parts.append(metrics)
-    programs.close()
-    names = {name for part in parts for name in part}
-    history = {name: np.concatenate([part[name][0] for part in parts if name in part]) for name in names}
+    run, history = dataclasses.replace(whole, stages=whole.stages[LEARNED:])(key, StagedRun(state))
     test = history.pop("episode_return")[-config.test_episodes :, 0].tolist()
-    return Controlled(jax.tree.map(lambda x: x[0], runs[0].agent), history, test)
+    return Controlled(run.agent, history, test)
 
 
 def _steps(env: Env, config: WorldModelsConfig) -> int:
     """Environment steps that the settings ask for."""
-    generation = config.population * config.rollouts + -(-config.check_rollouts // config.check_every)
-    real = 0 if config.train_in == "dream" else config.generations * generation
+    real = 0 if config.train_in == "dream" else config.generations * agents.episodes_of_generation(config)
     return env.spec.max_steps * (config.episodes + config.test_episodes + real)
 
 

@@ -75,11 +75,15 @@ class Staged:
     def programs(self, keys: Key, names: list[int], directory: Path | None, **tell: Callable) -> Programs:
         return StagedPrograms(self, keys, names, directory, **tell)
 
-    def __call__(self, key: Key) -> tuple[StagedRun, dict[str, np.ndarray]]:
-        """The whole run ``(run, history)``, files in a temporary folder; a Python loop, not to be compiled."""
+    def __call__(self, key: Key, run: StagedRun | None = None) -> tuple[StagedRun, dict[str, np.ndarray]]:
+        """The whole run ``(run, history)``, files in a temporary folder; a Python loop, not to be compiled.
+
+        ``run``: where it begins, ``init(key)`` by default.
+        """
         programs = self.programs(checks.key(key)[None], [0], None)
         try:
-            runs, parts = programs.init(), []
+            runs = programs.init() if run is None else (jax.tree.map(lambda x: jax.numpy.asarray(x)[None], run),)
+            parts = []
             for span in self.spans():
                 runs, metrics = programs.chunk(runs, span)
                 parts.append({name: values[0] for name, values in metrics.items()})

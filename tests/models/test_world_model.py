@@ -44,7 +44,7 @@ def test_features_are_the_sources():
     features = models.world_model(car).features(None, belief)
     np.testing.assert_array_equal(features, [1.0] * 32 + [2.0] * 256)
     belief = WorldModelBelief(jnp.full(64, 1.0), jnp.full(512, 2.0), jnp.full(512, 3.0))
-    doom = models.world_model(car, latent=64, hidden=512, cell_in_features=True)
+    doom = models.world_model(car, latent=64, hidden=512, inputs="zch")
     np.testing.assert_array_equal(doom.features(None, belief), [1.0] * 64 + [3.0] * 512 + [2.0] * 512)
 
 

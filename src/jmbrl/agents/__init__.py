@@ -33,7 +33,7 @@ from jmbrl.agents.slbo import SLBOConfig, imagined_turns, ornstein_uhlenbeck, sl
 from jmbrl.agents.system import System
 from jmbrl.agents.tabular import greedy_steps
 from jmbrl.agents.validated import policy_in_ensemble
-from jmbrl.agents.world_models import WorldModelsConfig, world_models
+from jmbrl.agents.world_models import WorldModelsConfig, episodes_of_generation, world_models
 from jmbrl.agents.world_models_stages import WorldModelsState
 
 _PAGES = (
@@ -83,6 +83,7 @@ __all__ = [
     "dqn",
     "dream_fitness",
     "dyna_q",
+    "episodes_of_generation",
     "greedy_steps",
     "imagined_trials",
     "imagined_turns",

@@ -83,13 +83,10 @@ def world_models(env: Env, config: WorldModelsConfig = WorldModelsConfig()) -> A
     """
     same = _sizes(config)
     vision, memory = models.vision_and_memory(env.spec, **same)
-    model = models.world_model(
-        env.spec, **same, cell_in_features=config.inputs == "zch", temperature=config.temperature
-    )
-    width = {"z": config.latent, "zh": config.latent + config.hidden, "zch": config.latent + 2 * config.hidden}
+    model = models.world_model(env.spec, **same, inputs=config.inputs, temperature=config.temperature)
     evolution = learners.evolution(
         env.spec.action,
-        width[config.inputs],
+        config.latent + (len(config.inputs) - 1) * config.hidden,
         strategy=config.strategy,
         population=config.population,
         sigma=config.sigma,
@@ -118,10 +115,7 @@ def world_models(env: Env, config: WorldModelsConfig = WorldModelsConfig()) -> A
 
     def see(key: Key, state: WorldModelsState, carry: tuple, obs: Array, is_first: Array) -> tuple[PyTree, Array]:
         belief = model.encode(key, state.params, *carry, obs, is_first)
-        return belief, features(state, belief)
-
-    def features(state: WorldModelsState, belief: PyTree) -> Array:
-        return belief.z if config.inputs == "z" else model.features(state.params, belief)
+        return belief, model.features(state.params, belief)
 
     def act(
         key: Key, state: WorldModelsState, carry: tuple, obs: Array, is_first: Array, explore: bool
@@ -146,12 +140,11 @@ def world_models(env: Env, config: WorldModelsConfig = WorldModelsConfig()) -> A
     def in_dream(key: Key, state: WorldModelsState, policies: Array, rollouts: int) -> Array:
         horizon = env.spec.max_steps if config.dream_horizon is None else config.dream_horizon
         start = parts.starting(model, state.params, state.starts)
-        reader = model._replace(features=lambda params, belief: features(state, belief))
-        return dream_fitness(key, reader, state.params, start, evolution.act_with, policies, rollouts, horizon)
+        return dream_fitness(key, model, state.params, start, evolution.act_with, policies, rollouts, horizon)
 
     def stages(env: Env, steps: int) -> tuple[Stage, ...]:
         limit, side, rounds = env.spec.max_steps, config.copies or 16, config.rounds
-        generation = config.population * config.rollouts + -(-config.check_rollouts // config.check_every)
+        generation = episodes_of_generation(config)
         dreams = config.train_in == "dream"
         left = steps - (rounds * config.episodes + config.test_episodes) * limit
         generations = config.generations if dreams else min(config.generations, left // (rounds * generation * limit))
@@ -214,6 +207,11 @@ def world_models(env: Env, config: WorldModelsConfig = WorldModelsConfig()) -> A
     _check(config)
     agent = Agent(init, reset, act, record, model=model, params=lambda state: state.params, stages=stages)
     return agent
+
+
+def episodes_of_generation(config: WorldModelsConfig) -> int:
+    """Real episodes that a generation takes in the true world, its share of the checks included."""
+    return config.population * config.rollouts + -(-config.check_rollouts // config.check_every)
 
 
 def _sizes(config: WorldModelsConfig) -> dict[str, Any]:

@@ -144,17 +144,12 @@ def see(spec: Spec, vision: Vision, optimizer: optax.GradientTransformation, cou
     def advance(
         call: Callable, key: Key, state: WorldModelsState, folder: Path, start: int, length: int
     ) -> tuple[WorldModelsState, dict]:
-        def learn(state: WorldModelsState, obs: Array, keys: Key) -> tuple[WorldModelsState, dict]:
-            weights = state.params.weights
-            new, opt, info = updates(vision.loss, optimizer, weights["vision"], state.vision_opt, keys, obs)
-            params = state.params._replace(weights=weights | {"vision": new})
-            return state._replace(params=params, vision_opt=opt), {f"vision/{name}": x for name, x in info.items()}
-
         column = frames(folder, spec).read("obs")[: int(state.rows)]
         if len(column) == 0:
             raise ValueError("there are no frames to learn from: nothing was collected")
         places = _generator(key, start).integers(len(column), size=(length, batch))
         keys = jax.random.split(jax.random.fold_in(key, start), length)
+        learn = learning("vision", vision.loss, optimizer)
         return call(("vision", length), learn, state, column[places], keys, donate=(0,))
 
     return Stage("vision", "updates", count, _per_chunk(batch * math.prod(spec.obs_shape)), advance)
@@ -197,28 +192,23 @@ def remember(
     def advance(
         call: Callable, key: Key, state: WorldModelsState, folder: Path, start: int, count: int
     ) -> tuple[WorldModelsState, dict]:
-        def learn(state: WorldModelsState, batches: LatentSequence, keys: Key) -> tuple[WorldModelsState, dict]:
-            weights = state.params.weights
-            new, opt, info = updates(memory.loss, optimizer, weights["memory"], state.memory_opt, keys, batches)
-            params = state.params._replace(weights=weights | {"memory": new})
-            return state._replace(params=params, memory_opt=opt), {f"memory/{name}": x for name, x in info.items()}
-
         table, rows = frames(folder, spec), int(state.rows)
         if rows < length + 1:
             raise ValueError(f"length must be below the number of frames, which is {rows}, got {length}")
         seen = latents(folder, state.starts.mean.shape[1])
         if start == 0:
-            state = _facts(key, state, table, seen, model)
+            state = _facts(key, state, table, seen)
         places = _generator(key, start).integers(rows - length, size=(count, batch))
         batches = windows(spec, state, table, seen, places[..., None] + np.arange(length + 1))
         keys = jax.random.split(jax.random.fold_in(key, start), count)
+        learn = learning("memory", memory.loss, optimizer)
         return call(("memory", count), learn, state, batches, keys, donate=(0,))
 
     latent = jax.eval_shape(lambda key: model.initial(model.init(key)).z, jax.random.key(0)).size
     return Stage("memory", "updates", total, _per_chunk(4 * batch * length * (2 * latent + 4)), advance)
 
 
-def _facts(key: Key, state: WorldModelsState, table: Columns, seen: Columns, model: Model) -> WorldModelsState:
+def _facts(key: Key, state: WorldModelsState, table: Columns, seen: Columns) -> WorldModelsState:
     """What data tell beside M's weights: the units of rewards, and where dreams begin."""
     rows = int(state.rows)
     counts = ~table.read("is_last")[:rows]
@@ -236,11 +226,23 @@ def windows(spec: Spec, state: WorldModelsState, table: Columns, seen: Columns, 
     action = table.read("action")[rows]
     if isinstance(spec.action, Discrete):
         action = np.eye(spec.action.n, dtype=np.float32)[action]
-    units = state.params.stats.reward
-    reward = (table.read("reward")[rows] - np.asarray(units.mean)) / np.asarray(units.std)
+    reward = normalizer.normalize(state.params.stats.reward, jnp.asarray(table.read("reward")[rows])[..., None])[..., 0]
     first, ended, last = (jnp.asarray(table.read(name)[rows]) for name in ("is_first", "terminated", "is_last"))
     mean, std = (jnp.asarray(seen.read(name)[places]) for name in ("mean", "std"))
-    return LatentSequence(mean, std, jnp.asarray(action), jnp.asarray(reward), ended, first, ~last)
+    return LatentSequence(mean, std, jnp.asarray(action), reward, ended, first, ~last)
+
+
+def learning(part: str, loss: Callable, optimizer: optax.GradientTransformation) -> Callable:
+    """``(state, batches, keys) -> (state, metrics)``: ``updates`` of one part, ``"vision"`` or ``"memory"``."""
+    place = f"{part}_opt"
+
+    def learn(state: WorldModelsState, batches: PyTree, keys: Key) -> tuple[WorldModelsState, dict]:
+        weights = state.params.weights
+        new, opt, info = updates(loss, optimizer, weights[part], getattr(state, place), keys, batches)
+        params = state.params._replace(weights=weights | {part: new})
+        return state._replace(params=params, **{place: opt}), {f"{part}/{name}": x for name, x in info.items()}
+
+    return learn
 
 
 def updates(

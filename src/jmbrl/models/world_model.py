@@ -73,7 +73,7 @@ def world_model(
     learn_reward: bool = True,
     learn_termination: bool = False,
     end_weight: float = 10.0,
-    cell_in_features: bool = False,
+    inputs: str = "zh",
     memoryless: bool = False,
     temperature: float = 1.0,
 ) -> Model:
@@ -94,7 +94,7 @@ def world_model(
       spec: the environment's; ``uint8`` images, any actions.
       latent, channels, pixel_weight: as in ``vae``. hidden, mixtures, end_weight, memoryless: as in ``mdn_rnn``.
       learn_reward: otherwise imagined rewards are 0. learn_termination: otherwise imagination never ends.
-      cell_in_features: a policy reads ``[z, c, h]`` (Doom's) rather than ``[z, h]``.
+      inputs: what a policy reads, ``features``: ``"z"``, ``"zh"`` (the car's) or ``"zch"`` (Doom's), in that order.
       temperature: at first, at least 0.
 
     Returns:
@@ -112,6 +112,7 @@ def world_model(
         learn_reward=learn_reward, learn_termination=learn_termination, end_weight=end_weight, memoryless=memoryless,
     )  # fmt: skip
     checks.number("temperature", temperature, 0.0)
+    checks.choice("inputs", inputs, ("z", "zh", "zch"))
 
     def as_input(action: Array) -> Array:
         return action if isinstance(spec.action, Continuous) else jax.nn.one_hot(action, spec.action.n)
@@ -154,8 +155,7 @@ def world_model(
 
     def features(params: Params, belief: WorldModelBelief) -> Array:
         del params
-        parts = (belief.z, belief.c, belief.h) if cell_in_features else (belief.z, belief.h)
-        return jnp.concatenate(parts, axis=-1)
+        return jnp.concatenate([getattr(belief, name) for name in inputs], axis=-1)
 
     def decode(params: Params, belief: WorldModelBelief) -> Array:
         return jnp.round(255.0 * vision.decode(params.weights["vision"], belief.z)).astype(jnp.uint8)
