@@ -15,6 +15,8 @@ import numpy as np
 
 from jmbrl.types import ActionSpace, Array, Continuous, Discrete, Key, Spec
 
+_TINY = float(np.finfo(np.float32).tiny)
+
 
 def _is_traced(value: Any) -> bool:
     return isinstance(value, jax.core.Tracer)
@@ -71,8 +73,11 @@ def discrete(user: str, action: ActionSpace, instead: str) -> Discrete:
 
 
 def action_bounds(low: Any, high: Any) -> Continuous:
-    """A ``Continuous`` space from bounds, finite and ``low < high`` in every dimension."""
-    low, high = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    """A ``Continuous`` space from bounds, finite and ``low < high`` in every dimension.
+
+    A bound nearer to 0 than float32's smallest normal number is 0: compiled programs read it so.
+    """
+    low, high = (np.where(np.abs(x) < _TINY, 0.0, x) for x in (np.asarray(low, float), np.asarray(high, float)))
     if low.shape != high.shape or low.ndim != 1:
         raise ValueError(f"action bounds must be two vectors of one length, got shapes {low.shape} and {high.shape}")
     for i, (a, b) in enumerate(zip(low, high, strict=True)):
