@@ -23,6 +23,13 @@ from jmbrl.types import Agent, Env, Model, Params
 
 RESULTS = Path(__file__).parent / "results"
 
+# A latent model of a vector, as small as the networks it is compared with.
+SMALL_LATENT = {
+    "deter": 64, "stoch": 8, "hidden": 64, "free_nats": 0.0, "reward_units": 64,
+    "scales": {"reward": 10.0, "dynamics": 0.1, "representation": 0.1},
+    "sight": {"vectors": "normalized", "units": 64, "layers": 1},
+}  # fmt: skip
+
 
 def arguments(description: str, **flags: str) -> argparse.Namespace:
     """``--quick``: one seed and short runs, written beside the real result; ``--fresh``: forget finished cells;

@@ -51,7 +51,7 @@ def make_models(name: str, env: Env) -> dict[str, tuple[Model, dict[str, Any]]]:
         "ensemble": (models.ensemble(gaussian, 5, propagation="tsinf"), FITS),
         "history": (models.history(models.gaussian_mlp, env.spec, 3, **net), SEQUENCES),
         "recurrent": (models.recurrent(env.spec, **given), SEQUENCES),
-        "rssm": (with_given(models.rssm(env.spec, deter=64, stoch=8, hidden=64, free_nats=0.0, kl_scale=0.1), env),
+        "rssm": (with_given(models.rssm(env.spec, **common.SMALL_LATENT), env),
                  SEQUENCES),
         "never fitted": (models.gaussian_mlp(env.spec, **net), {}),
         "simulator": (models.simulator(env), {}),

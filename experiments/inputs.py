@@ -25,8 +25,7 @@ ARMS: dict[tuple[str, str], dict[str, Any]] = {
     (MASKED, "observation"): {"model": "gaussian_mlp", "model_options": NETWORK, "trainer_options": ROWS},
     (MASKED, "history"): {"model": "history", "model_options": {"frames": 3, **NETWORK}, "trainer_options": SEQUENCES},
     (MASKED, "recurrent"): {"model": "recurrent", "model_options": {}, "trainer_options": SEQUENCES},
-    (MASKED, "latent"): {"model": "rssm", "model_options": {"deter": 64, "stoch": 8, "hidden": 64, "free_nats": 0.0,
-                         "kl_scale": 0.1}, "trainer_options": SEQUENCES},
+    (MASKED, "latent"): {"model": "rssm", "model_options": common.SMALL_LATENT, "trainer_options": SEQUENCES},
 }  # fmt: skip
 COMPARISONS = [
     common.Compare(MASKED, "history", "observation", lower_is_better=False),

@@ -39,7 +39,11 @@ class ToyConfig:
 
 
 SYSTEM = System(
-    "toy", ToyConfig, lambda env, config: toys.learner(config.period, config.warmup or 20), "a toy for the tests"
+    "toy",
+    ToyConfig,
+    lambda env, config: toys.learner(config.period, config.warmup or 20),
+    "a toy for the tests",
+    cost=lambda env, config, steps, num_envs: f"{env.spec.name}: {steps // config.period} x {num_envs} updates",
 )
 
 
@@ -71,6 +75,7 @@ def test_train_evaluate_resume_and_load(tmp_path, capsys):
     assert train(run, "--seeds", "2", "--seed", "5", "--set", "hidden=4,4", "--set", "inner.width=3") == 0
     shown = capsys.readouterr()
     assert shown.out == ""  # standard output is for JSON
+    assert shown.err.startswith("line: 5 x 1 updates\n")  # what it costs, before anything of it runs
     assert "state of the run: " in shown.err
     assert "compiled 20 steps in " in shown.err
     assert "100/100 steps" in shown.err

@@ -205,9 +205,9 @@ def test_row_14_logged_actions_of_another_type_are_refused():
     [
         lambda h: planners.random_shooting(BOX, horizon=h).init(),
         lambda h: imagine(KEY, lambda *a: None, jnp.zeros(1), lambda *a: None, h),
-        lambda h: agents.latent_mpc(line(), agents.LatentMPCConfig(horizon=h)).warmup,
+        lambda h: agents.planet(line(), agents.PlaNetConfig(horizon=h)).warmup,
     ],
-    ids=["random_shooting", "imagine", "latent_mpc"],
+    ids=["random_shooting", "imagine", "planet"],
 )
 def test_row_20_a_traced_horizon_is_refused(use):
     with pytest.raises(ValueError, match="horizon must be a static Python integer, got a traced value"):

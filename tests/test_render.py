@@ -95,7 +95,7 @@ def hasty(model: Model | None = MODEL):
         return {"model": state["model"]}, {}
 
     return Agent(
-        lambda key, num_envs: {"model": PARAMS}, lambda state: jnp.int32(-9), act, lambda state, rows, valid: state,
+        lambda key, num_envs: {"model": PARAMS}, lambda state: jnp.int32(-9), act, lambda state, *_: state,
         phases=((10, update),), model=model, params=None if model is None else lambda state: state["model"],
     )  # fmt: skip
 

@@ -47,7 +47,7 @@ def agent():
     def act(key, state, carry, obs, is_first, explore):
         return jnp.tanh(state["total"])[None], carry, {}
 
-    return Agent(init, lambda state: jnp.zeros(()), act, lambda state, rows, valid: state, stages=stages)
+    return Agent(init, lambda state: jnp.zeros(()), act, lambda state, carry, rows, valid: state, stages=stages)
 
 
 class Stop(Exception):

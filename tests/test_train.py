@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from jmbrl.train import make_train
+from jmbrl.types import Agent
 
 from worlds import counter, tally
 
@@ -43,6 +44,23 @@ def test_a_period_shorter_than_num_envs_updates_more_often():
     np.testing.assert_array_equal(np.asarray(run.agent[0]), [2, 16, 0])
     np.testing.assert_array_equal(history["phase1/step"], np.repeat([4, 8, 12, 16], 4))
     assert history["reward"].shape == (5, 4)
+
+
+def test_record_is_given_what_act_remembered_for_the_row():
+    """Two environments of 5 steps: the carry is 10 times the time that was seen, and -1 while actions are random."""
+
+    def act(key, state, carry, obs, is_first, explore):
+        return jnp.zeros(1), {"seen": 10 * obs[0]}, {}
+
+    def record(state, carry, rows, valid):
+        log, at = state
+        return log.at[at].set(jnp.stack([rows.obs[:, 0], carry["seen"]], axis=1)), at + 1
+
+    init = lambda key, num_envs: (jnp.zeros((8, num_envs, 2)), 0)  # noqa: E731
+    agent = Agent(init, lambda state: {"seen": jnp.float32(-1.0)}, act, record, warmup=4)
+    run, _ = jax.jit(make_train(counter(), agent, 16, num_envs=2))(KEY)
+    wanted = [[0, -1], [1, -1], [2, 20], [3, 30], [4, 40], [0, 0], [1, 10], [2, 20]]
+    np.testing.assert_array_equal(run.agent[0], np.repeat(np.asarray(wanted)[:, None], 2, axis=1))
 
 
 @pytest.mark.parametrize("num_envs", [1, 2])

@@ -32,7 +32,7 @@ def learner(period: int = 20, warmup: int = 20, diverges_at: int | None = None, 
         noise = 0.1 * jax.random.normal(key, (1,)) if explore else 0.0
         return jnp.clip(-state["w"] * obs + noise, -1.0, 1.0), carry, {"value": jnp.sum(obs)}
 
-    def record(state, rows, valid):
+    def record(state, carry, rows, valid):
         at = state["at"] % capacity
         return state | {"replay": state["replay"].at[at].set(rows.reward[0]), "at": state["at"] + rows.reward.shape[0]}
 

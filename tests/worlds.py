@@ -106,7 +106,7 @@ def tally(periods=(), warmup: int = 0) -> Agent:
 
         return run
 
-    def record(state, rows, valid):
+    def record(state, carry, rows, valid):
         calls, log, at, seen = state
         row = jnp.asarray([-1, seen], jnp.int32)
         return calls, log.at[at].set(row), at + 1, seen + rows.reward.shape[0]

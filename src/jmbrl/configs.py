@@ -104,6 +104,12 @@ def make_env(config: dict[str, Any]) -> Env:
     return find_system(config["system"]).wrap(env, settings_of(config))
 
 
+def cost(config: dict[str, Any], env: Env) -> str | None:
+    """How much learning a configuration's run holds, in one line; None where its system does not say."""
+    tell = find_system(config["system"]).cost
+    return None if tell is None else tell(env, settings_of(config), config["steps"], config["num_envs"])
+
+
 def settings_of(config: dict[str, Any]) -> Any:
     """The system's dataclass of settings."""
     kind = find_system(config["system"]).config

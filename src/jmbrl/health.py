@@ -41,7 +41,9 @@ def accept(new: PyTree, old: PyTree, losses: PyTree, grads: PyTree) -> tuple[PyT
       ``nonfinite_grad``, ``skipped`` and ``updates`` (1, also where it was skipped).
     """
     good_loss, good_grad = all_finite(losses), all_finite(grads)
-    ok = good_loss & good_grad & all_finite(new)
+    # By a sort, as XLA fuses nothing into one: it would find the flag anew, from those of all leaves, in each loop that
+    # chooses between new and old, and compile as long as the square of their number.
+    ok = jnp.sort(jnp.stack([good_loss, good_grad, all_finite(new)]))[0]
     kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
     counts = {"nonfinite_loss": ~good_loss, "nonfinite_grad": ~good_grad, "skipped": ~ok, "updates": True}
     return kept, {name: jnp.asarray(value, jnp.float32) for name, value in counts.items()}

@@ -1,5 +1,6 @@
 """What a person sees while a run goes on: a bar on a terminal, plain lines in a file, nothing when quiet."""
 
+import collections
 import contextlib
 import math
 import signal
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 PLAIN_SECONDS = 10.0  # between two plain lines
+RECENT = 5  # chunks by which they guess the time that is left: a warm-up and compiling soon no longer count
 
 
 class Display(Protocol):
@@ -52,7 +54,8 @@ class Plain:
         self._last = -math.inf
 
     def start(self, total: int, done: int, name: str = "training", unit: str = "steps") -> None:
-        self._total, self._first, self._began = total, done, time.monotonic()
+        self._total = total
+        self._marks = collections.deque([(done, time.monotonic())], maxlen=RECENT)
         self._what = unit if name == "training" else f"{unit} of {name}"
 
     def phase(self, text: str) -> None:
@@ -61,10 +64,12 @@ class Plain:
 
     def update(self, done: int, shown: dict[str, float]) -> None:
         now = time.monotonic()
+        first, began = self._marks[0]
+        self._marks.append((done, now))
         if now - self._last < self._seconds and done < self._total:
             return
         self._last = now
-        rate = (done - self._first) / max(now - self._began, 1e-9)
+        rate = (done - first) / max(now - began, 1e-9)
         left = (self._total - done) / rate if rate > 0 else math.inf
         words = [f"{done}/{self._total} {self._what}", *_words(shown), f"{_clock(left)} left"]
         self.note(" | ".join(words))
@@ -181,6 +186,18 @@ def size(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
+
+
+def amount(count: int) -> str:
+    """A large number as a person reads it.
+
+    >>> amount(7_680), amount(7_680_000), amount(115_200_000), amount(1_229_000_000)
+    ('7,680', '7.7 million', '115 million', '1.2 billion')
+    """
+    for unit, name in ((1e9, "billion"), (1e6, "million")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}" if count < 9.95 * unit else f"{count / unit:,.0f} {name}"
+    return f"{count:,}"
 
 
 def _words(shown: dict[str, float]) -> list[str]:

@@ -122,6 +122,7 @@ def objective(
     terminal_value: Callable | None = None,
     reduce: Callable = mean_return,
     budget: tuple[float, ...] | None = None,
+    policy: Callable | None = None,
 ) -> Objective:
     r"""What a planner maximises: the imagined return of an action sequence.
 
@@ -141,6 +142,7 @@ def objective(
         (``gamma``, nothing after the end), averaged over particles. ``within_budget`` tells what becomes of the
         returns: a planner then maximises the return within the budget, or, where it finds no such plan, spends least
         too much. None: costs are reported only.
+      policy: ``(key, beliefs[N]) -> actions[N, ...]``, whose rollouts in the model a planner may take as candidates.
 
     Returns:
       An ``Objective`` whose ``info`` holds ``clipped``, the fraction of imagined rows that left the data's range, and,
@@ -183,7 +185,14 @@ def objective(
     def step(key: Key, belief: PyTree, action: Array) -> tuple[PyTree, Outcome]:
         return model.step(key, params, belief, action)
 
-    return Objective(returns, step, belief, model.no_gradient, gamma, terminal_value, budget)
+    def propose(key: Key, count: int, horizon: int) -> Array:
+        act = lambda key, beliefs, t: (policy(key, beliefs), ())  # noqa: E731
+        step_many = lambda key, beliefs, actions: model.step_many(key, params, beliefs, actions)  # noqa: E731
+        path = imagine(key, step_many, tile(belief, count), act, horizon)[1]
+        return jnp.moveaxis(path.action, 1, 0)
+
+    proposals = None if policy is None else propose
+    return Objective(returns, step, belief, model.no_gradient, gamma, terminal_value, budget, proposals)
 
 
 def _weighted(weight: Array, x: Array) -> Array:

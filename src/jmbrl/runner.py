@@ -34,6 +34,7 @@ def run(
     eval_env: Env | None = None,
     callbacks: Sequence[Callable[[Chunk], None]] = (),
     options: Options | None = None,
+    note: str | None = None,
 ) -> Result:
     """Train, seeds side by side, and keep everything in a directory.
 
@@ -47,6 +48,7 @@ def run(
       eval_env: another environment for evaluation; ``train.env`` by default, which a host environment cannot be.
       callbacks: called with a ``Chunk`` between chunks.
       options: how to run; ``Options()`` by default.
+      note: a line to show first, such as what the run will cost.
 
     Returns:
       The state, also when SIGTERM or Ctrl-C stopped it: the chunk is finished and saved first.
@@ -67,6 +69,8 @@ def run(
         loop = Session(train, keys, names, directory, config, eval_env or train.env, callbacks, options, display)
         stack.callback(loop.close)
         stop = stack.enter_context(progress.stopping())
+        if note is not None:
+            display.note(note)
         loop.start(resume)
         for span in loop.spans():
             loop.advance(span)

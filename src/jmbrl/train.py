@@ -214,7 +214,7 @@ class Train:
         done = seen.terminated | seen.truncated | ~valid
         total = run.episode_return + jnp.where(valid, seen.reward, 0.0)
         length = run.episode_length + 1
-        state = self.agent.record(run.agent, rows, valid)
+        state = self.agent.record(run.agent, run.carry, rows, valid)
         env, obs = self.worlds.restart(key_restart, done, env, seen.obs)
         metrics = {
             "reward": seen.reward,

@@ -72,6 +72,8 @@ class Spec:
       obs_names: a name per entry of a vector observation, ``()`` when unnamed.
       host: True when the environment runs outside JAX (Gymnasium, a robot).
       dt: seconds per step where known, for control rates and figures.
+      obs_parts: of an observation that was a dictionary or tuple and is flattened into one vector: ``(name, shape,
+        dtype)`` of each array, in the order of its entries and with the dtype it had; ``()`` for a single array.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Spec:
     obs_names: tuple[str, ...] = ()
     host: bool = False
     dt: float | None = None
+    obs_parts: tuple[tuple[str, tuple[int, ...], str], ...] = ()
 
 
 # ----------------------------------------------------------------------------------- the real world
@@ -270,6 +273,9 @@ class Model(NamedTuple):
       no_gradient: why planners cannot differentiate ``step`` by the action, ``""`` where they can.
       observe: ``(params, rows: Transition[N], valid: bool[N]) -> params`` for models that learn each row as it arrives,
         in their order; None for models that are only fitted.
+      watch: ``(key, params, frames: data.Frames[B, F], context: beliefs[B] | None) -> Watched`` for models whose loss
+        filters sequences: beliefs and losses at once, for those who imagine from what they were taught. With
+        ``context``, the beliefs at each first frame, that frame is seen no more. None elsewhere.
       own_belief: whether only the weights that made a belief can read it (a learned memory); such models are no members
         of an ensemble, which has one belief for all.
     """
@@ -292,6 +298,26 @@ class Model(NamedTuple):
     no_gradient: str = ""
     own_belief: bool = False
     observe: Callable | None = None
+    watch: Callable | None = None
+
+
+class Watched(NamedTuple):
+    """What a model makes of sequences of frames, ``[B, F, ...]``.
+
+    Attributes:
+      beliefs: after each frame.
+      posterior, prior: distributions of each latent, with and without the frame.
+      frames: what was seen (without the first, where its belief was given).
+      losses: terms by name, scalars: their sum is the loss.
+      info: scalars to report.
+    """
+
+    beliefs: PyTree
+    posterior: PyTree
+    prior: PyTree
+    frames: PyTree
+    losses: dict[str, Array]
+    info: dict[str, Array]
 
 
 class Prediction(NamedTuple):
@@ -318,6 +344,8 @@ class Objective(NamedTuple):
       belief: where the plan starts.
       no_gradient: the model's, for planners that differentiate ``returns`` or ``step``.
       gamma, value, budget: what ``returns`` adds to ``step``'s rewards and costs, for planners that use ``step``.
+      propose: ``(key, count, horizon) -> actions[count, horizon, ...]``, what a policy would do from ``belief``; None
+        without a policy.
     """
 
     returns: Callable
@@ -327,6 +355,7 @@ class Objective(NamedTuple):
     gamma: float | Array = 1.0
     value: Callable | None = None
     budget: tuple | None = None
+    propose: Callable | None = None
 
 
 class Planner(NamedTuple):
@@ -391,7 +420,8 @@ class Agent(NamedTuple):
       reset: ``(state) -> carry``: what one environment's loop remembers, (belief, last action, plan state).
       act: ``(key, state, carry, obs, is_first, explore) -> (action, carry, info)``, one environment;
         restarts its carry where ``is_first``. ``explore`` is a static bool.
-      record: ``(state, transitions[num_envs], valid[num_envs]) -> state``.
+      record: ``(state, carry[num_envs], transitions[num_envs], valid[num_envs]) -> state``; ``carry`` is what ``act``
+        returned when ``transitions.obs`` was acted on, and while actions are drawn at random what ``reset`` gave.
       phases: ``((period, update), ...)`` outermost first; ``update(key, state, step) -> (state, info)`` runs
         before each period of that many environment steps.
       warmup: environment steps of random actions before the first period.

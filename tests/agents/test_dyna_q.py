@@ -37,7 +37,7 @@ def lived(agent, *rows):
     for s, a, r, following, ended in rows:
         row = Transition([[s]], [a], [r], [[following]], [ended], [False])
         dtypes = (jnp.float32, jnp.int32, jnp.float32, jnp.float32, bool, bool)
-        state = record(state, Transition(*map(jnp.asarray, row, dtypes)), jnp.asarray([True]))
+        state = record(state, (), Transition(*map(jnp.asarray, row, dtypes)), jnp.asarray([True]))
     return state
 
 

@@ -131,7 +131,7 @@ def test_discrete_actions_are_planned_and_cloned():
 
     @jax.jit
     def imitated():
-        record = lambda state, row: (agent.record(state, row, jnp.ones(20, bool)), None)  # noqa: E731
+        record = lambda state, row: (agent.record(state, (), row, jnp.ones(20, bool)), None)  # noqa: E731
         state, info = update(KEY, jax.lax.scan(record, agent.init(KEY, 20), rows)[0], jnp.int32(PLANNED))
         act = lambda x: agent.act(KEY, state, agent.reset(state), x, jnp.asarray(True), False)[0]  # noqa: E731
         return state, info, jax.vmap(act)(jnp.asarray([[-0.9], [-0.6], [0.0], [0.6], [0.9]]))

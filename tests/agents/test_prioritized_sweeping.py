@@ -105,7 +105,7 @@ def lived_on(agent, state, row):
         column(s), a.astype(jnp.int32)[None], reward.astype(jnp.float32)[None], column(following), ended[None],
         jnp.zeros(1, bool),
     )  # fmt: skip
-    return agent.record(state, rows, jnp.ones(1, bool))
+    return agent.record(state, (), rows, jnp.ones(1, bool))
 
 
 def test_the_maze_is_solved_with_fewer_updates_than_steps_of_a_random_walk():

@@ -23,9 +23,21 @@ TINY = {
         "capacity": 64,
     },
     "gt_cem": {"horizon": 3, "population": 8, "elites": 2, "iterations": 2},
-    "latent_mpc": {
-        "deter": 4, "stoch": 2, "hidden": 8, "updates": 3, "batch_size": 4, "length": 5, "horizon": 3, "population": 8,
-        "elites": 2, "iterations": 2, "capacity": 64,
+    "planet": {
+        "deter": 4, "stoch": 2, "hidden": 8, "units": 8, "updates": 3, "batch_size": 4, "length": 5, "horizon": 3,
+        "population": 8, "elites": 2, "iterations": 2, "capacity": 64,
+    },
+    "dreamer_v1": {
+        "deter": 4, "stoch": 2, "hidden": 8, "units": 8, "batch_size": 4, "length": 5, "horizon": 3, "train_ratio": 4.0,
+        "train_every": 10, "warmup": 20, "capacity": 64,
+    },
+    "dreamer_v2": {
+        "deter": 4, "stoch": 2, "classes": 3, "hidden": 8, "units": 8, "batch_size": 4, "length": 5, "horizon": 3,
+        "train_ratio": 4.0, "warmup": 20, "capacity": 64,
+    },
+    "dreamer_v3": {
+        "deter": 4, "stoch": 2, "classes": 3, "hidden": 8, "units": 8, "blocks": 2, "batch_size": 4, "length": 5,
+        "horizon": 3, "train_ratio": 4.0, "capacity": 64,
     },
     "mbpo": {
         "members": 2, "elites": 1, "hidden": (8,), "weight_decay": (0.0, 0.0), "epochs": 2, "model_batch_size": 8,
@@ -62,6 +74,7 @@ TINY = {
         "prioritized": True,
     },
     "ppo": {"hidden": (8,), "batch": 20, "epochs": 2, "minibatches": 2},
+    "recurrent_ppo": {"hidden": (8,), "batch": 20, "epochs": 2, "minibatches": 2, "memory": 4, "length": 5},
     "trpo": {"hidden": (8,), "value_hidden": (8,), "batch": 20, "value_batch_size": 10},
     "dyna_q": {"low": -2.0, "high": 2.0, "bins": 5, "action_bins": 2, "planning_steps": 3},
     "prioritized_sweeping": {"low": -2.0, "high": 2.0, "bins": 5, "action_bins": 2, "outcomes": 2, "predecessors": 4},

@@ -11,6 +11,10 @@ from jmbrl import data, models
 from jmbrl.types import DataKind, Outcome
 
 KEY = jax.random.key(0)
+RSSM = {
+    "deter": 8, "stoch": 2, "hidden": 8, "blocks": 2, "reward_units": 8, "learn_termination": True, "overshooting": 2,
+    "sight": {"units": 8, "depth": 2, "style": "stride"},
+}  # fmt: skip
 NET = {"hidden": (8,), "reward": reward}
 
 
@@ -27,12 +31,14 @@ MODELS = {
     "multistep_ensemble": lambda: models.ensemble(models.multistep(models.deterministic_mlp(CONTINUOUS, **NET), 3), 2),
     "history": lambda: models.history(models.gaussian_mlp, CONTINUOUS, 2, **NET),
     "recurrent": lambda: models.recurrent(CONTINUOUS, memory=8, **NET),
-    "rssm": lambda: models.rssm(CONTINUOUS, deter=8, stoch=2, hidden=8),
+    "rssm": lambda: models.rssm(CONTINUOUS, deter=8, stoch=2, hidden=8, sight={"vectors": "normalized", "units": 8}),
+    "rssm_v3": lambda: models.rssm(CONTINUOUS, memory_kind="block_gru", classes=3, norm="rms", mix=0.01, **RSSM),
+    "rssm_v2_images": lambda: models.rssm(IMAGES, memory_kind="layer_norm_gru", classes=3, norm="none", **RSSM),
     "equations": equations,
     "residual": lambda: models.residual(equations(), (8,)),
     "world_model": lambda: models.world_model(IMAGES, latent=3, channels=(2, 4), hidden=4, learn_termination=True),
 }
-SEES_IMAGES = {"world_model"}
+SEES_IMAGES = {"world_model", "rssm_v2_images"}
 
 
 @pytest.fixture(scope="module", params=MODELS)

@@ -30,7 +30,7 @@ def watcher(env, warmup=6):
         init=lambda key, num_envs: Seen(data.empty(env.spec, 30, num_envs)),
         reset=lambda state: nothing,
         act=lambda key, state, carry, obs, is_first, explore: (random_actions(key, env.spec, 1)[0], carry, {}),
-        record=lambda state, rows, valid: Seen(data.add(state.replay, rows, valid)),
+        record=lambda state, carry, rows, valid: Seen(data.add(state.replay, rows, valid)),
         warmup=warmup,
     )
 

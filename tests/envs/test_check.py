@@ -61,6 +61,7 @@ def test_a_good_environment_passes():
         (lambda: build(step=lambda k, s, a: (s[0], build().step(k, s, a)[1])), "state changes its structure"),
         (lambda: build(step=lambda k, s, a: float(a[0])), "step could not be traced"),
         (lambda: build(spec={"obs_names": ("one",)}), "1 names for shape (2,)"),
+        (lambda: build(spec={"obs_parts": (("one", (3,), "float32"),)}), "obs_parts must fill the observation"),
         (lambda: build(spec={"action": 3}), "spec.action must be Continuous or Discrete, got 3"),
         (lambda: build(spec={"action": Continuous((-jnp.inf,), (1.0,))}), "finite bounds or act_limit"),
     ],

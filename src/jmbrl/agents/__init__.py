@@ -1,7 +1,9 @@
 """The named systems, about a page each, composed from models, planners and learners."""
 
+from jmbrl.agents import dreamer_v1 as _dreamer_v1
+from jmbrl.agents import dreamer_v2 as _dreamer_v2
+from jmbrl.agents import dreamer_v3 as _dreamer_v3
 from jmbrl.agents import dyna_q as _dyna_q
-from jmbrl.agents import latent_mpc as _latent_mpc
 from jmbrl.agents import mb_mf as _mb_mf
 from jmbrl.agents import mb_mpo as _mb_mpo
 from jmbrl.agents import mbpo as _mbpo
@@ -10,14 +12,19 @@ from jmbrl.agents import mpc_by_name as _mpc
 from jmbrl.agents import off_policy as _off_policy
 from jmbrl.agents import on_policy as _on_policy
 from jmbrl.agents import pets as _pets
+from jmbrl.agents import planet as _planet
 from jmbrl.agents import prioritized_sweeping as _sweeping
 from jmbrl.agents import random as _random
 from jmbrl.agents import slbo as _slbo
+from jmbrl.agents import td_mpc2 as _td_mpc2
 from jmbrl.agents import world_models as _world_models
 from jmbrl.agents.dream import dream_fitness
+from jmbrl.agents.dreamer import DreamerState, dreamer
+from jmbrl.agents.dreamer_v1 import DreamerV1Config, dreamer_v1
+from jmbrl.agents.dreamer_v2 import DreamerV2Config, dreamer_v2
+from jmbrl.agents.dreamer_v3 import DreamerV3Config, dreamer_v3
 from jmbrl.agents.dyna_q import DynaQConfig, DynaQState, dyna_q
 from jmbrl.agents.imitated_controller import MBMFState, imitated_controller
-from jmbrl.agents.latent_mpc import LatentMPCConfig, latent_mpc
 from jmbrl.agents.mb_mf import MBMFConfig, mb_mf
 from jmbrl.agents.mb_mpo import MBMPOConfig, mb_mpo, meta_imagination
 from jmbrl.agents.mbpo import MBPOConfig, RolloutLength, imagined_trials, mbpo
@@ -25,13 +32,15 @@ from jmbrl.agents.me_trpo import METRPOConfig, me_trpo
 from jmbrl.agents.mpc import mpc
 from jmbrl.agents.mpc_by_name import MPCConfig, mpc_by_name
 from jmbrl.agents.off_policy import DQNConfig, Priority, SACConfig, dqn, off_policy, sac
-from jmbrl.agents.on_policy import PPOConfig, TRPOConfig, on_policy, ppo, trpo
+from jmbrl.agents.on_policy import PPOConfig, RecurrentPPOConfig, TRPOConfig, on_policy, ppo, recurrent_ppo, trpo
 from jmbrl.agents.pets import PETSConfig, pets
+from jmbrl.agents.planet import PlaNetConfig, planet
 from jmbrl.agents.presets import PRESETS, default_preset
 from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, SweepingState, prioritized_sweeping
 from jmbrl.agents.slbo import SLBOConfig, imagined_turns, ornstein_uhlenbeck, slbo
 from jmbrl.agents.system import System
 from jmbrl.agents.tabular import greedy_steps
+from jmbrl.agents.td_mpc2 import TDMPC2Config, td_mpc2
 from jmbrl.agents.validated import policy_in_ensemble
 from jmbrl.agents.world_models import WorldModelsConfig, episodes_of_generation, world_models
 from jmbrl.agents.world_models_stages import WorldModelsState
@@ -47,7 +56,11 @@ _PAGES = (
     _slbo,
     _dyna_q,
     _sweeping,
-    _latent_mpc,
+    _planet,
+    _dreamer_v1,
+    _dreamer_v2,
+    _dreamer_v3,
+    _td_mpc2,
     _world_models,
     _off_policy,
     _on_policy,
@@ -58,9 +71,12 @@ __all__ = [
     "PRESETS",
     "SYSTEMS",
     "DQNConfig",
+    "DreamerState",
+    "DreamerV1Config",
+    "DreamerV2Config",
+    "DreamerV3Config",
     "DynaQConfig",
     "DynaQState",
-    "LatentMPCConfig",
     "MBMFConfig",
     "MBMFState",
     "MBMPOConfig",
@@ -69,26 +85,32 @@ __all__ = [
     "MPCConfig",
     "PETSConfig",
     "PPOConfig",
+    "PlaNetConfig",
     "PrioritizedSweepingConfig",
     "Priority",
+    "RecurrentPPOConfig",
     "RolloutLength",
     "SACConfig",
     "SLBOConfig",
     "SweepingState",
     "System",
+    "TDMPC2Config",
     "TRPOConfig",
     "WorldModelsConfig",
     "WorldModelsState",
     "default_preset",
     "dqn",
     "dream_fitness",
+    "dreamer",
+    "dreamer_v1",
+    "dreamer_v2",
+    "dreamer_v3",
     "dyna_q",
     "episodes_of_generation",
     "greedy_steps",
     "imagined_trials",
     "imagined_turns",
     "imitated_controller",
-    "latent_mpc",
     "mb_mf",
     "mb_mpo",
     "mbpo",
@@ -100,11 +122,14 @@ __all__ = [
     "on_policy",
     "ornstein_uhlenbeck",
     "pets",
+    "planet",
     "policy_in_ensemble",
     "ppo",
     "prioritized_sweeping",
+    "recurrent_ppo",
     "sac",
     "slbo",
+    "td_mpc2",
     "trpo",
     "world_models",
 ]

@@ -12,7 +12,7 @@ from jmbrl.agents.system import System
 from jmbrl.data import visits
 from jmbrl.learners.q_learning import back_up, bellman_error, summary
 from jmbrl.models.transition_table import successors
-from jmbrl.types import Agent, Array, Env, Key, Params, Successors, Transition
+from jmbrl.types import Agent, Array, Env, Key, Params, PyTree, Successors, Transition
 
 BACKUPS = ("sample", "expected", "full")
 
@@ -74,7 +74,7 @@ def dyna_q(env: Env, config: DynaQConfig = DynaQConfig()) -> Agent:
         nothing = visits.no_visits(cells.count, actions)
         return DynaQState(model.init(key_model), learner.init(key_learner), nothing)
 
-    def record(state: DynaQState, rows: Transition, valid: Array) -> DynaQState:
+    def record(state: DynaQState, carry: PyTree, rows: Transition, valid: Array) -> DynaQState:
         numbered = tabular.numbered_rows(cells, rows, valid)
         learned, _ = learner.update(jax.random.key(0), state.learner, numbered)  # draws nothing
         params = model.observe(state.params, rows, valid)

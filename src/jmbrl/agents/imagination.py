@@ -107,7 +107,7 @@ def imagination(
                 action, left = noise.apply(key_noise, state, left, x, action)
         return action, ImaginationCarry(belief, action, left), {}
 
-    def record(state: ImaginationState, rows: Transition, valid: Array) -> ImaginationState:
+    def record(state: ImaginationState, carry: PyTree, rows: Transition, valid: Array) -> ImaginationState:
         return state._replace(replay=data.add(state.replay, rows, valid))
 
     return Agent(init, reset, act, record, phases, warmup, model, lambda state: state.params)
@@ -146,7 +146,7 @@ def features_shape(model: Model) -> tuple[int, ...]:
 
 def feature_spec(spec: Spec, model: Model) -> Spec:
     """``spec`` for rows of features in the place of observations."""
-    return dataclasses.replace(spec, obs_shape=features_shape(model), obs_dtype="float32", obs_names=())
+    return dataclasses.replace(spec, obs_shape=features_shape(model), obs_dtype="float32", obs_names=(), obs_parts=())
 
 
 def watched(key: Key, model: Model, spec: Spec, state: ImaginationState) -> ImaginationState:

@@ -123,9 +123,9 @@ def imitated_controller(
         # A loop of one turn or none: under vmap a cond would plan in every stage.
         return jax.lax.while_loop(lambda loop: loop[0], plan, (planning, action, carry, absent(info)))[1:]
 
-    def record(state: MBMFState, rows: Transition, valid: Array) -> MBMFState:
-        seen, own = controller.record(state.mpc, rows, valid), actor.record(state.policy, rows, valid)
-        return state._replace(mpc=seen, policy=own)
+    def record(state: MBMFState, carry: PyTree, rows: Transition, valid: Array) -> MBMFState:
+        seen = controller.record(state.mpc, carry, rows, valid)
+        return state._replace(mpc=seen, policy=actor.record(state.policy, (), rows, valid))
 
     def update(key: Key, state: MBMFState, step: Array) -> tuple[MBMFState, dict]:
         key_fit, key_label, key_improve = jax.random.split(key, 3)

@@ -120,7 +120,7 @@ def mpc(
             action = explored(key_noise, spec, action, action_noise)
         return action, MPCCarry(belief, action, plan_state, plan, carry.age + 1), info
 
-    def record(state: MPCState, rows: Transition, valid: Array) -> MPCState:
+    def record(state: MPCState, carry: PyTree, rows: Transition, valid: Array) -> MPCState:
         if not learns:
             return state
         assert state.replay is not None  # as made by init

@@ -1,6 +1,7 @@
 """Model-free agents that learn from a replay: soft actor-critic and deep Q-learning, the baselines of every table."""
 
 import dataclasses
+import math
 from typing import NamedTuple
 
 import jax
@@ -43,10 +44,11 @@ def off_policy(
     gamma: float | Array = 0.99,
     prioritized: Priority | None = None,
 ) -> Agent:
-    """Act with a learner that is improved on batches of rows seen earlier. What it sees are the observations.
+    """Act with a learner that is improved on batches of rows seen earlier. What it sees are the observations, images as
+    vectors of numbers in ``[0, 1]`` where they are bytes.
 
     Args:
-      spec: of the environment; its observation is a vector.
+      spec: the environment's.
       learner: takes ``Transition[B]`` (``learners.sac``, ``learners.dqn``).
       batch_size: rows per update.
       updates: per environment step; below 1 the reciprocal of a whole number, ``0.25`` is one update every 4 steps.
@@ -57,11 +59,10 @@ def off_policy(
       prioritized: draw rows by the ``priority`` that the learner reports; None: uniformly.
 
     Raises:
-      ValueError: an observation that is no vector; a number outside its range.
+      ValueError: a number outside its range.
 
     Metrics: ``learner/...``, per update period.
     """
-    vector_size("off_policy", spec)
     batch_size = checks.integer("batch_size", batch_size, 1)
     period, per_period = schedule(updates)
     warmup = checks.integer("warmup", spec.max_steps if warmup is None else warmup, 1)
@@ -75,12 +76,20 @@ def off_policy(
         priorities = None if prioritized is None else priority.no_priorities(capacity * num_envs)
         return OffPolicyState(data.empty(spec, capacity, num_envs), priorities, learner.init(key))
 
+    def vectors(obs: Array) -> Array:
+        if len(spec.obs_shape) != 1:
+            obs = obs.reshape(*obs.shape[: obs.ndim - len(spec.obs_shape)], -1)
+        return obs.astype(jnp.float32) / 255.0 if spec.obs_dtype == "uint8" else obs
+
+    def seen(rows: Transition) -> Transition:
+        return rows._replace(obs=vectors(rows.obs), next_obs=vectors(rows.next_obs))
+
     def act(key: Key, state: OffPolicyState, carry: tuple, obs: PyTree, is_first: Array, explore: bool) -> tuple:
         del is_first
-        action, _ = learner.act(key, state.learner, obs, explore)
+        action, _ = learner.act(key, state.learner, vectors(obs), explore)
         return action, carry, {}
 
-    def record(state: OffPolicyState, rows: Transition, valid: Array) -> OffPolicyState:
+    def record(state: OffPolicyState, carry: PyTree, rows: Transition, valid: Array) -> OffPolicyState:
         replay, priorities = data.add(state.replay, rows, valid), state.priorities
         if priorities is not None:
             places = state.replay.cursor * replay.num_envs + jnp.arange(replay.num_envs)
@@ -91,11 +100,15 @@ def off_policy(
         if prioritized is None or state.priorities is None:
             places = data.sample_places(key, state.replay, batch_size)
             rows = data.take(state.replay, places)
-            return places, rows if n_step == 1 else data.n_step(state.replay, places, n_step, gamma)
+            return places, seen(rows) if n_step == 1 else longer(state, places)
         places, chance = priority.sample_by_priority(key, state.priorities, batch_size)
         done = jnp.minimum(step / jnp.maximum(prioritized.beta_steps, 1), 1.0)
         weight = priority.importance(chance, prioritized.beta + (1.0 - prioritized.beta) * done)
-        return places, data.n_step(state.replay, places, n_step, gamma)._replace(weight=weight)
+        return places, longer(state, places)._replace(weight=weight)
+
+    def longer(state: OffPolicyState, places: Array) -> data.NStepRows:
+        batch = data.n_step(state.replay, places, n_step, gamma)
+        return batch._replace(rows=seen(batch.rows))
 
     def improve(key: Key, state: OffPolicyState, step: Array) -> tuple[OffPolicyState, dict]:
         def one(state: OffPolicyState, key: Key) -> tuple[OffPolicyState, dict]:
@@ -171,6 +184,7 @@ class DQNConfig:
     """
 
     action_bins: int | tuple[int, ...] | None = None  # values per dimension of continuous actions
+    conv: int = 0  # filters of a 3 x 3 convolution that reads an image first
     hidden: tuple[int, ...] = (120, 84)
     learning_rate: float = 2.5e-4
     adam_eps: float = 1e-8
@@ -201,9 +215,11 @@ class DQNConfig:
 def dqn(env: Env, config: DQNConfig = DQNConfig()) -> Agent:
     """Deep Q-learning, with as much of Rainbow as the settings say."""
     own = ("hidden", "learning_rate", "adam_eps", "gamma", "double", "dueling", "noisy", "sigma", "atoms", "v_min")
-    own += ("v_max", "loss", "tau", "target_every", "epsilon", "epsilon_updates")
+    own += ("v_max", "loss", "tau", "target_every", "epsilon", "epsilon_updates", "conv")
     settings = {name: getattr(config, name) for name in own}
-    learner = learners.dqn(env.spec.action, vector_size("dqn", env.spec), **settings)
+    shape = env.spec.obs_shape
+    image = (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
+    learner = learners.dqn(env.spec.action, math.prod(shape), image=image, **settings)
     rest = {name: getattr(config, name) for name in ("batch_size", "updates", "warmup", "capacity", "n_step", "gamma")}
     preferred = Priority(config.priority_alpha, config.priority_beta, config.beta_steps)
     return off_policy(env.spec, learner, **rest, prioritized=preferred if config.prioritized else None)

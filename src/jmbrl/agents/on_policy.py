@@ -1,4 +1,4 @@
-"""Model-free agents that learn from what they just did: PPO and TRPO."""
+"""Model-free agents that learn from what they just did: PPO, with a memory or without, and TRPO."""
 
 import dataclasses
 import math
@@ -10,21 +10,36 @@ import jax.numpy as jnp
 from jmbrl import checks, data, learners
 from jmbrl.agents.system import System
 from jmbrl.data import running
+from jmbrl.learners.recurrent_policy import Past, RecurrentLearner
+from jmbrl.rollout import no_action
 from jmbrl.types import Agent, Array, Discrete, Env, Key, Learner, PyTree, Spec, Transition
 
 
 class OnPolicyState(NamedTuple):
     """``rows``: the batch under way, ``[batch / num_envs, num_envs, ...]``; ``valid``: what of it is there, up to
-    ``cursor``. ``seen``: the observations' mean and spread, None where they are not normalised."""
+    ``cursor``. ``past``: what was remembered before each row, ``()`` without a memory. ``seen``: the observations' mean
+    and spread, None where they are not normalised."""
 
     learner: PyTree
     rows: Transition
     valid: Array
     cursor: Array
     seen: running.Running | None
+    past: Past | tuple = ()
 
 
-def on_policy(spec: Spec, learner: Learner, *, batch: int = 2048, normalize_observations: bool = False) -> Agent:
+class Remembered(NamedTuple):
+    """What an environment's loop remembers: the ``memory`` of all observations so far and the last ``action``; and
+    what both were before the last observation, for the batch."""
+
+    memory: PyTree
+    action: Array
+    past: Past
+
+
+def on_policy(
+    spec: Spec, learner: Learner | RecurrentLearner, *, batch: int = 2048, normalize_observations: bool = False
+) -> Agent:
     """Act for ``batch`` environment steps, improve from them, forget them.
 
     Updates come before their period, so the first finds no rows and changes nothing (its ``updates`` is 0), and what
@@ -32,7 +47,8 @@ def on_policy(spec: Spec, learner: Learner, *, batch: int = 2048, normalize_obse
 
     Args:
       spec: the environment's.
-      learner: on-policy: ``update(key, state, data[T, B], mask[T, B])``, of observations as one vector.
+      learner: on-policy: ``update(key, state, data[T, B], mask[T, B])``, of observations as one vector; a
+        ``RecurrentLearner``'s memory is empty where an episode begins, and goes on from batch to batch.
       batch: environment steps between updates, over all environments: each gives ``batch / num_envs`` in a row.
       normalize_observations: the learner sees observations less their mean, in standard deviations of all so far,
         clipped to ``[-10, 10]``. Both stay fixed while a batch is collected and in evaluation, so that the policy that
@@ -54,7 +70,17 @@ def on_policy(spec: Spec, learner: Learner, *, batch: int = 2048, normalize_obse
         obs, flag = jnp.zeros((*lead, width)), jnp.zeros(lead, bool)
         rows = jax.tree.map(jnp.copy, Transition(obs, action, jnp.zeros(lead), obs, flag, flag))
         seen = running.nothing_seen(width) if normalize_observations else None
-        return OnPolicyState(learner.init(key), rows, jnp.copy(flag), jnp.zeros((), jnp.int32), seen)
+        remembered = reset(None)
+        past = remembered.past if isinstance(remembered, Remembered) else ()
+        past = jax.tree.map(lambda x: jnp.zeros((*lead, *x.shape), x.dtype), past)
+        return OnPolicyState(learner.init(key), rows, jnp.copy(flag), jnp.zeros((), jnp.int32), seen, past)
+
+    def reset(state: OnPolicyState | None) -> Remembered | tuple:
+        del state
+        if not isinstance(learner, RecurrentLearner):
+            return ()
+        before = Past(learner.initial(), no_action(spec), jnp.ones((), bool))
+        return Remembered(learner.initial(), no_action(spec), before)
 
     def features(state: OnPolicyState, obs: Array) -> Array:
         return obs if state.seen is None else running.standardise(state.seen, obs)
@@ -62,13 +88,18 @@ def on_policy(spec: Spec, learner: Learner, *, batch: int = 2048, normalize_obse
     def vector(obs: Array) -> Array:
         return obs.reshape(-1).astype(jnp.float32)
 
-    def act(key: Key, state: OnPolicyState, carry: tuple, obs: PyTree, is_first: Array, explore: bool) -> tuple:
-        del is_first
-        action, _ = learner.act(key, state.learner, features(state, vector(obs)), explore)
-        return action, carry, {}
+    def act(key: Key, state: OnPolicyState, carry: PyTree, obs: PyTree, is_first: Array, explore: bool) -> tuple:
+        x = features(state, vector(obs))
+        if not isinstance(learner, RecurrentLearner):
+            return learner.act(key, state.learner, x, explore)[0], carry, {}
+        past = Past(carry.memory, carry.action, is_first)
+        memory = learner.encode(state.learner, past, x)
+        action, _ = learner.act(key, state.learner, memory, x, explore)
+        return action, Remembered(memory, action, past), {}
 
-    def record(state: OnPolicyState, rows: Transition, valid: Array) -> OnPolicyState:
+    def record(state: OnPolicyState, carry: PyTree, rows: Transition, valid: Array) -> OnPolicyState:
         ok = valid & data.finite(rows)
+        past = carry.past if isinstance(learner, RecurrentLearner) else ()
         rows = rows._replace(obs=jax.vmap(vector)(rows.obs), next_obs=jax.vmap(vector)(rows.next_obs))
 
         def write(ring: Array, new: Array) -> Array:
@@ -79,20 +110,22 @@ def on_policy(spec: Spec, learner: Learner, *, batch: int = 2048, normalize_obse
             rows=jax.tree.map(write, state.rows, rows),
             valid=state.valid.at[state.cursor].set(ok),
             cursor=state.cursor + 1,
+            past=jax.tree.map(lambda ring, new: ring.at[state.cursor].set(new), state.past, past),
         )
 
     def update(key: Key, state: OnPolicyState, step: Array) -> tuple[OnPolicyState, dict]:
         del step
         rows = state.rows._replace(obs=features(state, state.rows.obs), next_obs=features(state, state.rows.next_obs))
-        learned, info = learner.update(key, state.learner, rows, state.valid)
+        past = (state.past,) if isinstance(learner, RecurrentLearner) else ()
+        learned, info = learner.update(key, state.learner, rows, state.valid, *past)
         seen = state.seen
         if seen is not None:
             seen = running.observe(seen, state.rows.obs.reshape(-1, width), state.valid.reshape(-1))
         start = jnp.zeros_like(state.cursor)
-        state = OnPolicyState(learned, state.rows, jnp.zeros_like(state.valid), start, seen)
+        state = OnPolicyState(learned, state.rows, jnp.zeros_like(state.valid), start, seen, state.past)
         return state, {f"learner/{name}": value for name, value in info.items()}
 
-    return Agent(init, lambda state: (), act, record, ((batch, update),))
+    return Agent(init, reset, act, record, ((batch, update),))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +149,15 @@ class PPOConfig:
     normalize_advantages: bool = True
     normalize_observations: bool = True
     reward_scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class RecurrentPPOConfig(PPOConfig):
+    """Settings of PPO with a memory; what is not PPO's is ours. ``length`` divides ``batch / num_envs``."""
+
+    minibatches: int = 8  # of whole segments
+    memory: int = 64  # entries of the policy's and of the value's; 0: none, PPO
+    length: int | None = 32  # steps in a segment; None: all that an environment gives to a batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,11 +188,21 @@ def _agent(env: Env, config: PPOConfig | TRPOConfig) -> Agent:
     settings = dataclasses.asdict(config)
     own = {name: settings.pop(name) for name in ("batch", "normalize_observations")}
     make = learners.ppo if isinstance(config, PPOConfig) else learners.trpo
+    if isinstance(config, RecurrentPPOConfig):
+        if config.memory:
+            make = learners.recurrent_ppo
+        else:
+            del settings["memory"], settings["length"]
     return on_policy(env.spec, make(env.spec.action, math.prod(env.spec.obs_shape), **settings), **own)
 
 
 def ppo(env: Env, config: PPOConfig = PPOConfig()) -> Agent:
     """Proximal policy optimisation from the environment alone; any action space."""
+    return _agent(env, config)
+
+
+def recurrent_ppo(env: Env, config: RecurrentPPOConfig = RecurrentPPOConfig()) -> Agent:
+    """Proximal policy optimisation of a policy and a value that remember, for worlds that do not show everything."""
     return _agent(env, config)
 
 
@@ -161,5 +213,6 @@ def trpo(env: Env, config: TRPOConfig = TRPOConfig()) -> Agent:
 
 SYSTEMS = (
     System("ppo", PPOConfig, ppo, "proximal policy optimisation, model-free (Schulman et al. 2017)"),
+    System("recurrent_ppo", RecurrentPPOConfig, recurrent_ppo, "PPO with a memory, model-free (Ni et al. 2022)"),
     System("trpo", TRPOConfig, trpo, "trust region policy optimisation, model-free (Schulman et al. 2015)"),
 )

@@ -12,7 +12,7 @@ from jmbrl.agents.system import System
 from jmbrl.data import predecessors, priority_queue
 from jmbrl.learners.q_learning import bellman_error
 from jmbrl.models.transition_table import successors
-from jmbrl.types import Agent, Array, Env, Key, Params, Transition
+from jmbrl.types import Agent, Array, Env, Key, Params, PyTree, Transition
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def prioritized_sweeping(env: Env, config: PrioritizedSweepingConfig = Prioritiz
         known = predecessors.no_predecessors(cells.count, most)
         return SweepingState(model.init(key_model), learner.init(key_learner), queue, known)
 
-    def record(state: SweepingState, rows: Transition, valid: Array) -> SweepingState:
+    def record(state: SweepingState, carry: PyTree, rows: Transition, valid: Array) -> SweepingState:
         numbered = tabular.numbered_rows(cells, rows, valid)
         pairs = jnp.where(valid, numbered.obs * actions + rows.action, -1)
         params = model.observe(state.params, rows, valid)

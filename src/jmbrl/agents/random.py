@@ -46,7 +46,7 @@ def random(env: Env, config: RandomConfig = RandomConfig()) -> Agent:
         init=lambda key, num_envs: nothing,
         reset=lambda state: nothing if hold == 1 else (no_action(env.spec), jnp.zeros((), jnp.int32)),
         act=act,
-        record=lambda state, rows, valid: state,
+        record=lambda state, carry, rows, valid: state,
     )
 
 

@@ -33,6 +33,8 @@ class System(NamedTuple):
       wrap: ``(env, config) -> Env``, what the environment is wrapped in first (the true state for a simulator).
       tables: ``(state, config) -> agents.tabular.Learned``, values and the learned table, for pictures; None where a
         system has no tables.
+      cost: ``(env, config, steps, num_envs) -> str``, one line that says before a run how much learning it holds, for
+        systems whose settings hide it (a train ratio); None: nothing is said.
     """
 
     name: str
@@ -41,3 +43,4 @@ class System(NamedTuple):
     summary: str
     wrap: Callable[[Env, Any], Env] = as_is
     tables: Callable[[Any, Any], Any] | None = None
+    cost: Callable[[Env, Any, int, int], str] | None = None

@@ -125,8 +125,8 @@ def world_models(env: Env, config: WorldModelsConfig = WorldModelsConfig()) -> A
         action, _ = evolution.act(key_act, state.evolution, x, explore)
         return action, (belief, action), {}
 
-    def record(state: WorldModelsState, rows: PyTree, valid: Array) -> WorldModelsState:
-        del rows, valid
+    def record(state: WorldModelsState, carry: PyTree, rows: PyTree, valid: Array) -> WorldModelsState:
+        del carry, rows, valid
         return state
 
     def in_world(key: Key, state: WorldModelsState, policies: Array, rollouts: int) -> Array:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jmbrl import checks
+from jmbrl.bench.dreamer import ON_TWO_CORES, dreamer
+from jmbrl.bench.dreamer import WORK as DREAMER_WORK
 from jmbrl.bench.mbpo import mbpo
 from jmbrl.bench.mbpo_work import WORK, Work
 from jmbrl.bench.measure import matmul_rate, numpy_matmul_rate
@@ -19,6 +21,7 @@ from jmbrl.bench.world_models_work import WORK as WORLD_MODELS_WORK
 
 __all__ = [
     "CASES",
+    "DREAMER_WORK",
     "MODELS",
     "PLANNERS",
     "PRESETS",
@@ -27,6 +30,7 @@ __all__ = [
     "Case",
     "Preset",
     "Work",
+    "dreamer",
     "fit",
     "matmul_rate",
     "mbpo",
@@ -41,24 +45,29 @@ __all__ = [
 SWEEP_REPEATS = 5
 BENCHMARKS = {
     "planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular, "mbpo": mbpo, "world_models": world_models,
+    "dreamer": dreamer,
 }  # fmt: skip
-TABLES = {"tabular": CASES, "mbpo": WORK, "world_models": WORLD_MODELS_WORK}  # the others': PRESETS
+TABLES = {  # the others': PRESETS
+    "tabular": CASES, "mbpo": WORK, "world_models": WORLD_MODELS_WORK, "dreamer": DREAMER_WORK,
+}  # fmt: skip
+UNASKED = {"dreamer": ON_TWO_CORES}  # presets that run where none is named; the others': all
 # Presets of several rows: which option of ``planning`` each row has another value of.
 SWEEPS = {"planners": ("planner", PLANNERS), "models": ("model", MODELS)}
 
 
 def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
-    """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"``, ``"tabular"``, ``"mbpo"`` or
-    ``"world_models"``.
+    """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"``, ``"tabular"``, ``"mbpo"``,
+    ``"world_models"`` or ``"dreamer"``.
 
     Args:
       name: which one.
       fresh: make each row in a process of its own, so that its ``peak_mb`` is its own, where there are several.
-      options: ``preset`` (one name; all by default), ``repeats`` (timed calls, 10; 5 in a preset of several rows; of
-        mbpo and world_models as they say) and any field of ``Preset``, for tabular of ``Case``, for mbpo and
-        world_models of their ``Work``; for planning ``propagation`` (``"ts1"``), ``planner`` and ``model`` (names in
-        ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the former, ``models`` for the latter;
-        for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds those of ``bench.seeds``.
+      options: ``preset`` (one name; all by default, of dreamer those for two cores), ``repeats`` (timed calls, 10; 5 in
+        a preset of several rows; of mbpo and world_models as they say) and any field of ``Preset``, for tabular of
+        ``Case``, for mbpo, world_models and dreamer of their ``Work``; for planning ``propagation`` (``"ts1"``),
+        ``planner`` and ``model`` (names in ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the
+        former, ``models`` for the latter; for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds
+        those of ``bench.seeds``.
 
     Raises:
       ValueError: an unknown name, preset or option.
@@ -76,7 +85,7 @@ def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, 
 
 def _presets(name: str, options: dict[str, Any]) -> tuple[str, ...]:
     known = tuple(preset for preset in _table(name) if name == "planning" or preset not in SWEEPS)
-    return (checks.choice("preset", options["preset"], known),) if "preset" in options else known
+    return (checks.choice("preset", options["preset"], known),) if "preset" in options else UNASKED.get(name, known)
 
 
 def _table(name: str) -> dict[str, Any]:

@@ -115,6 +115,7 @@ def _run(config: dict[str, Any], directory: Path, arguments: argparse.Namespace,
         resume=resume,
         eval_env=eval_env,
         options=options,
+        note=configs.cost(config, built.env),
     )
     if not arguments.quiet:
         _report(result, directory)

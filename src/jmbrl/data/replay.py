@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmbrl import checks
-from jmbrl.types import Array, Discrete, Key, PyTree, Sequence, Spec, Transition
+from jmbrl.types import Array, Discrete, Key, PyTree, Spec, Transition
 
 # With half the rows broken one of 65,000 is still missing after so many draws.
 ROUNDS = 16
@@ -169,30 +169,6 @@ def sample_places(key: Key, replay: Replay, batch: int) -> Array:
 
     first = jnp.zeros((), jnp.int32), places, valid[places]
     return jax.lax.while_loop(lambda loop: ~jnp.all(loop[2]), look_up, jax.lax.while_loop(missing, redraw, first))[1]
-
-
-def sample_sequences(key: Key, replay: Replay, batch: int, length: int) -> Sequence:
-    """``batch`` windows of ``length`` consecutive rows, ``Sequence[batch, length]``.
-
-    Starts are uniform over the filled part of each ring, oldest row first, and no window crosses the place
-    where the ring was last written. While fewer than ``length`` rows are stored the tail is masked out.
-
-    Raises:
-      ValueError: ``length`` exceeds the capacity.
-    """
-    checks.integer("length", length, 1)
-    if length > replay.capacity:
-        raise ValueError(f"length must be at most the replay's capacity {replay.capacity}, got {length}")
-    key_start, key_env = jax.random.split(key)
-    starts = jax.random.randint(key_start, (batch,), 0, jnp.maximum(replay.size - length + 1, 1))
-    envs = jax.random.randint(key_env, (batch,), 0, replay.num_envs)
-    oldest = (replay.cursor - replay.size) % replay.capacity
-    offset = starts[:, None] + jnp.arange(length)
-    place = (oldest + offset) % replay.capacity
-    data = jax.tree.map(lambda x: x[place, envs[:, None]], replay.data)
-    mask = replay.valid[place, envs[:, None]] & (offset < replay.size)
-    is_first = replay.is_first[place, envs[:, None]].at[:, 0].set(True)
-    return Sequence(data, is_first, mask)
 
 
 def from_arrays(

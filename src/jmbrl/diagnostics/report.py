@@ -18,7 +18,7 @@ from jmbrl.diagnostics.timing import act_latency
 from jmbrl.diagnostics.uncertainty import variance_shares
 from jmbrl.diagnostics.windows import open_loop, particles, vectors, watch
 from jmbrl.train import make_train
-from jmbrl.types import Agent, DataKind, Env, Key, Model, Params, PyTree
+from jmbrl.types import Agent, DataKind, Env, Key, Model, Params, PyTree, Transition
 
 MAX_STEPS = 500  # of an episode that is looked at
 SEQUENCE_CONTEXT = 5  # observations that a recurrent model sees first
@@ -171,7 +171,10 @@ def collect(
         def act(key: Key, ring: data.Replay, carry: PyTree, obs: PyTree, is_first: jax.Array, explore: bool) -> tuple:
             return agent.act(key, state, carry, obs, is_first, False)
 
-        watcher = Agent(init, lambda ring: agent.reset(state), act, data.add)
+        def record(ring: data.Replay, carry: PyTree, rows: Transition, valid: jax.Array) -> data.Replay:
+            return data.add(ring, rows, valid)
+
+        watcher = Agent(init, lambda ring: agent.reset(state), act, record)
         run, metrics = make_train(env, watcher, steps * episodes, num_envs=episodes)(key)
         return run.agent, metrics["episode_return"]
 

@@ -6,6 +6,7 @@ from jmbrl.envs.frames import car_racing_frames, frames
 from jmbrl.envs.functions import from_functions
 from jmbrl.envs.gymnasium import from_gymnasium
 from jmbrl.envs.host import HostError, host_error
+from jmbrl.envs.partial import flickering, masked, rendered
 from jmbrl.envs.registry import make, names, register
 from jmbrl.envs.vector import vectorize
 from jmbrl.envs.with_state import StateObs, with_state
@@ -20,6 +21,7 @@ __all__ = [
     "check_env",
     "discretise",
     "flatten_obs",
+    "flickering",
     "frame_stack",
     "frames",
     "from_functions",
@@ -27,10 +29,12 @@ __all__ = [
     "host_error",
     "make",
     "mask_obs",
+    "masked",
     "names",
     "noisy",
     "number_actions",
     "register",
+    "rendered",
     "vectorize",
     "with_state",
 ]

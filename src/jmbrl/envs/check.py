@@ -1,6 +1,7 @@
 """Does an environment keep its promises? ``check_env`` tells in words what does not fit."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -82,6 +83,8 @@ def _spec_problems(env: Env) -> Iterator[str]:
         yield f"spec.obs_dtype must be float32 or uint8, got {spec.obs_dtype!r}"
     if spec.obs_names and spec.obs_shape != (len(spec.obs_names),):
         yield f"spec.obs_names must name every entry: {len(spec.obs_names)} names for shape {spec.obs_shape}"
+    if spec.obs_parts and spec.obs_shape != (sum(math.prod(shape) for _, shape, _ in spec.obs_parts),):
+        yield f"spec.obs_parts must fill the observation: {spec.obs_parts} for shape {spec.obs_shape}"
 
 
 def _shape_problems(env: Env) -> list[str]:

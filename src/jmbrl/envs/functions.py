@@ -49,7 +49,7 @@ def from_functions(
       max_steps: the time limit, in steps.
       name: what messages and results call it.
       obs_shape: shape of one observation; None reads it from ``reset``. A dictionary or tuple of arrays is
-        flattened into one vector, with a name for each entry.
+        flattened into one vector, with a name for each entry and ``Spec.obs_parts`` for each array.
       obs_dtype: ``"float32"``, or ``"uint8"`` for images.
       obs_names: a name for each entry of a vector observation.
       reward_fn, termination_fn: ``(obs, action, next_obs)`` with the action in ``[-1, 1]``, where the true
@@ -75,11 +75,11 @@ def from_functions(
     checks.choice("obs_dtype", obs_dtype, ("float32", "uint8"))
     if cells is not None and not isinstance(cells, Cells):
         raise ValueError(f"cells of {name} must be a jmbrl.types.Cells, got {cells!r}")
-    shape, structure, found_names = _observation(name, reset, obs_shape)
+    shape, structure, found_names, parts = _observation(name, reset, obs_shape)
     obs_names = tuple(obs_names) or found_names
     if obs_names and shape != (len(obs_names),):
         raise ValueError(f"obs_names of {name} must have one name an entry: {len(obs_names)} names, shape {shape}")
-    spec = Spec(name, shape, action, max_steps, obs_dtype, obs_names, dt=dt)
+    spec = Spec(name, shape, action, max_steps, obs_dtype, obs_names, dt=dt, obs_parts=parts)
 
     def observe(obs: Any) -> Array:
         if structure is not None:
@@ -117,14 +117,15 @@ def from_functions(
     return env._replace(vector=vector, cells=cells)
 
 
-def _observation(name: str, reset: Callable, shape: tuple | None) -> tuple[tuple[int, ...], Any, tuple[str, ...]]:
-    """Shape, structure where it has to be flattened, and names; ``reset`` is traced only where ``shape`` is None."""
+def _observation(name: str, reset: Callable, shape: tuple | None) -> tuple[tuple[int, ...], Any, tuple, tuple]:
+    """Shape, structure where it has to be flattened, names, parts; ``reset`` is traced only where ``shape`` is None."""
     if shape is not None:
-        return tuple(shape), None, ()
+        return tuple(shape), None, (), ()
     _, obs = _pair(name, "reset", jax.eval_shape(lambda key: _trace(name, "reset", reset, key), jax.random.key(0)))
     if isinstance(obs, jax.ShapeDtypeStruct):
-        return tuple(obs.shape), None, ()
-    return jax.eval_shape(spaces.flatten_obs, obs).shape, jax.tree.structure(obs), spaces.flat_names(obs)
+        return tuple(obs.shape), None, (), ()
+    flat = jax.eval_shape(spaces.flatten_obs, obs)
+    return flat.shape, jax.tree.structure(obs), spaces.flat_names(obs), spaces.flat_parts(obs)
 
 
 def _trace(name: str, what: str, fn: Callable, *args: Any) -> Any:

@@ -132,6 +132,7 @@ def from_gymnasium(
         known.pop("obs_names", observation.names),
         host=True,
         dt=known.pop("dt", None),
+        obs_parts=observation.parts,
     )
     border = Border(label, to_raw, observation.read, observation.shape, observation.dtype, limit, action_repeat)
     host = Host(create, border, first, copies)

@@ -75,13 +75,18 @@ KNOWN: dict[str, dict[str, Any]] = {
     },
 }
 
+# How long every episode is, where gymnax's own time limit lies far beyond: schedules count in episodes.
+LENGTHS = {
+    "MemoryChain-bsuite": lambda params: checks.integer("memory_length", params.memory_length, low=1) + 1,
+}
+
 
 def make(name: str, max_steps: int | None = None, gradients: bool = True, **params: Any) -> Env:
     """A gymnax task by its id, without gymnax's auto-reset.
 
     Args:
       name: ``"Pendulum-v1"`` and so on, ``NAMES``.
-      max_steps: the time limit; None takes gymnax's own ``max_steps_in_episode``.
+      max_steps: the time limit; None takes gymnax's own ``max_steps_in_episode``, or what ``LENGTHS`` says.
       gradients: let observations and states carry gradients where the task supports it (gymnax stops them),
         for planners that differentiate through the simulator.
       params: changes to the task's parameters, such as ``g=9.0``; a known reward is then given only where no
@@ -97,7 +102,9 @@ def make(name: str, max_steps: int | None = None, gradients: bool = True, **para
     if unknown:
         raise ValueError(f"gymnax:{name} has no parameter {sorted(unknown)}, only {sorted(vars(defaults))}")
     values = defaults.replace(**params)
-    limit = checks.integer("max_steps", values.max_steps_in_episode if max_steps is None else max_steps, low=1)
+    if max_steps is None:
+        max_steps = LENGTHS[name](values) if name in LENGTHS else values.max_steps_in_episode
+    limit = checks.integer("max_steps", max_steps, low=1)
     if gradients and getattr(env, "supports_transition_gradients", False):
         env = env.with_transition_gradients()
     space = env.observation_space(values)

@@ -18,7 +18,7 @@ MOST_NUMBERS = 2**24  # more observations than this get no numbering: no table w
 class Observation(NamedTuple):
     """How one observation is read: ``read(obs) -> array`` of ``shape`` and ``dtype``, a name per entry or ``()``.
 
-    ``cells`` numbers the observations where all of it is discrete.
+    ``cells`` numbers the observations where all of it is discrete; ``parts`` are those of ``Spec.obs_parts``.
     """
 
     shape: tuple[int, ...]
@@ -26,14 +26,17 @@ class Observation(NamedTuple):
     names: tuple[str, ...]
     read: Callable
     cells: Cells | None = None
+    parts: tuple[tuple[str, tuple[int, ...], str], ...] = ()
 
 
 class _Flat(NamedTuple):
-    """A space as part of a vector; ``counts``: of its one-hots, None where there are other entries."""
+    """A space as part of a vector; ``counts``: of its one-hots, None where there are other entries; ``parts``: its
+    arrays, ``(name, shape, dtype)``."""
 
     size: int
     names: tuple[str, ...]
     read: Callable
+    parts: tuple[tuple[str, tuple[int, ...], str], ...]
     counts: tuple[int, ...] | None = None
 
 
@@ -78,7 +81,8 @@ def observation(name: str, space: Any) -> Observation:
         dtype = "uint8" if space.dtype == np.uint8 else "float32"
         return Observation(shape, dtype, (), lambda obs: _image(np.asarray(obs), len(space.shape), dtype))
     flat = _flat(name, space, "")
-    return Observation((flat.size,), "float32", flat.names, flat.read, _numbering(flat.counts))
+    parts = flat.parts if _kind(space) in ("Dict", "Tuple") else ()
+    return Observation((flat.size,), "float32", flat.names, flat.read, _numbering(flat.counts), parts)
 
 
 def _numbering(counts: tuple[int, ...] | None) -> Cells | None:
@@ -123,16 +127,21 @@ def _flat(name: str, space: Any, label: str) -> _Flat:
             sum(part.size for part in flat.values()),
             tuple(n for part in flat.values() for n in part.names),
             lambda obs: np.concatenate([part.read(obs[key]) for key, part in flat.items()]),
+            tuple(p for part in flat.values() for p in part.parts),
             counts,
         )
     if kind in ("Discrete", "MultiDiscrete"):
         sizes = np.ravel(space.n if kind == "Discrete" else space.nvec)
         start = np.ravel(getattr(space, "start", 0))
         size = int(sizes.sum())
-        return _Flat(size, _names(label, size), lambda obs: _one_hot(name, obs, sizes, start), tuple(sizes.tolist()))
+        parts, counts = ((label, (size,), "float32"),), tuple(sizes.tolist())
+        return _Flat(size, _names(label, size), lambda obs: _one_hot(name, obs, sizes, start), parts, counts)
     if kind in ("Box", "MultiBinary"):
         size = int(np.prod(space.shape, dtype=int))
-        return _Flat(size, _names(label, size), lambda obs: np.ravel(np.asarray(obs, np.float32)))
+        grey = len(space.shape) == 2 and space.dtype == np.uint8
+        shape = tuple(space.shape) + (1,) * grey  # as where it is all there is
+        parts = ((label, shape, str(space.dtype)),)
+        return _Flat(size, _names(label, size), lambda obs: np.ravel(np.asarray(obs, np.float32)), parts)
     raise ValueError(f"observation space of {name} must be made of Box, Discrete, Dict or Tuple spaces, got {space}")
 
 

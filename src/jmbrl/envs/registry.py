@@ -11,10 +11,13 @@ _ADAPTERS = ("gymnax", "brax", "gymnasium", "playground")
 _NATIVE = (
     "blocking_maze",
     "car_racing",
+    "cartpole_masked",
+    "cartpole_pixels",
     "cartpole_swingup",
     "dodge",
     "maze",
     "pendulum_masked",
+    "pendulum_pixels",
     "rod",
     "shortcut_maze",
     "wang/acrobot",

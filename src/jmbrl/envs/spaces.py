@@ -85,16 +85,22 @@ def flatten_obs(obs: PyTree) -> Array:
     return jnp.concatenate([jnp.ravel(leaf).astype(jnp.float32) for leaf in jax.tree.leaves(obs)])
 
 
+def flat_parts(obs: PyTree) -> tuple[tuple[str, tuple[int, ...], str], ...]:
+    """``Spec.obs_parts`` of what ``flatten_obs`` makes of ``obs``; ``()`` for a single array."""
+    leaves = jax.tree_util.tree_leaves_with_path(obs)
+    return tuple((_label(path), tuple(leaf.shape), str(leaf.dtype)) for path, leaf in leaves if path)
+
+
 def flat_names(obs: PyTree) -> tuple[str, ...]:
     """A name for each entry of ``flatten_obs(obs)``: ``position[0]``; ``()`` for a single array."""
     names: list[str] = []
-    for path, leaf in jax.tree_util.tree_leaves_with_path(obs):
-        if not path:
-            return ()
-        label = ".".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
-        size = int(np.prod(leaf.shape, dtype=int))
-        names += [label] if leaf.shape == () else [f"{label}[{i}]" for i in range(size)]
+    for label, shape, _ in flat_parts(obs):
+        names += [label] if shape == () else [f"{label}[{i}]" for i in range(int(np.prod(shape, dtype=int)))]
     return tuple(names)
+
+
+def _label(path: tuple) -> str:
+    return ".".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in path)
 
 
 def cast_reward(name: str, reward: Any) -> Array:

@@ -64,7 +64,7 @@ def frame_stack(env: Env, frames: int) -> Env:
     checks.integer("frames", frames, low=1)
     *lead, last = env.spec.obs_shape
     names = tuple(f"{n}[t-{frames - 1 - i}]" for i in range(frames) for n in env.spec.obs_names)
-    spec = dataclasses.replace(env.spec, obs_shape=(*lead, frames * last), obs_names=names)
+    spec = dataclasses.replace(env.spec, obs_shape=(*lead, frames * last), obs_names=names, obs_parts=())
 
     def join(stack: Array) -> Array:
         return jnp.concatenate(list(stack), axis=-1)
@@ -130,7 +130,8 @@ def noisy(env: Env, action: float = 0.0, obs: float = 0.0) -> Env:
     ``+-obs`` on every entry of what is seen; the true state stays as it is.
 
     ``reward_fn`` and ``termination_fn`` are dropped: they would read noisy values that did not decide the reward; so
-    are ``cells`` where ``obs`` is not 0 (a grid may be laid over what is seen by ``discretise``, outside of this).
+    are ``cells`` and ``spec.obs_parts`` where ``obs`` is not 0 (a grid may be laid over what is seen by ``discretise``,
+    outside of this).
 
     Source: Wang et al. 2019 (arXiv 1907.02057), section 4.4: observations 0.1 and 0.01, actions 0.1 and 0.03.
     """
@@ -138,6 +139,8 @@ def noisy(env: Env, action: float = 0.0, obs: float = 0.0) -> Env:
     if env.spec.host:
         raise ValueError(f"noisy needs a JAX environment, but {env.spec.name} runs on the host: add the noise there")
     checks.continuous("noisy", env.spec.action, "noise on the observations of a task with continuous actions")
+
+    spec = env.spec if obs == 0.0 else dataclasses.replace(env.spec, obs_parts=())
 
     def shaken(key: Key, x: Array, width: float) -> Array:
         return x if width == 0.0 else x + jax.random.uniform(key, jnp.shape(x), minval=-width, maxval=width)
@@ -166,11 +169,11 @@ def noisy(env: Env, action: float = 0.0, obs: float = 0.0) -> Env:
             states, fresh = inner.restart(key, done, states, seen)
             return states, select(done, shaken(key_obs, fresh, obs), seen)
 
-        return inner._replace(reset=reset_of(inner.reset), step=step_of(inner.step), restart=restart)
+        return inner._replace(spec=spec, reset=reset_of(inner.reset), step=step_of(inner.step), restart=restart)
 
     return env._replace(
-        reset=reset_of(env.reset), step=step_of(env.step), vector=vector, reward_fn=None, termination_fn=None,
-        cells=env.cells if obs == 0.0 else None,
+        spec=spec, reset=reset_of(env.reset), step=step_of(env.step), vector=vector, reward_fn=None,
+        termination_fn=None, cells=env.cells if obs == 0.0 else None,
     )  # fmt: skip
 
 
@@ -184,7 +187,8 @@ def rename(env: Env, name: str) -> Env:
 
 
 def map_obs(env: Env, spec: Spec, fn: Callable) -> Env:
-    """``fn`` of every observation; what reads observations is dropped, ``spec`` is the new one."""
+    """``fn`` of every observation; what reads observations is dropped, ``spec`` is the new one (less ``obs_parts``)."""
+    spec = dataclasses.replace(spec, obs_parts=())
     return _wrap(
         env,
         spec,

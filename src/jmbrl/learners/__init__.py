@@ -5,34 +5,55 @@ from jmbrl.learners.cloning import CloningState, cloning, imitate
 from jmbrl.learners.controllers import Controller, linear_controller
 from jmbrl.learners.dqn import DQNState, dqn
 from jmbrl.learners.evolution import Evolution, EvolutionState, evolution
+from jmbrl.learners.imagined_actor_critic import Behaviour, BehaviourMemory, Imagined, behaviour
+from jmbrl.learners.lambda_returns import lambda_returns
 from jmbrl.learners.meta_policy import MetaState, meta_policy
+from jmbrl.learners.optimizers import adaptive_clip, laprop
+from jmbrl.learners.policy_prior import PolicyPrior, policy_prior
 from jmbrl.learners.ppo import PPOState, ppo
+from jmbrl.learners.q_ensemble import QEnsemble, q_ensemble
 from jmbrl.learners.q_learning import QState, back_up, bellman_error, q_learning
+from jmbrl.learners.recurrent_policy import RecurrentLearner, recurrent_ppo
+from jmbrl.learners.return_scale import ReturnScale
 from jmbrl.learners.sac import SACState, sac
 from jmbrl.learners.trpo import TRPOState, trpo
 
 __all__ = [
+    "Behaviour",
+    "BehaviourMemory",
     "CloningState",
     "Controller",
     "DQNState",
     "Evolution",
     "EvolutionState",
+    "Imagined",
     "MetaState",
     "PPOState",
+    "PolicyPrior",
+    "QEnsemble",
     "QState",
+    "RecurrentLearner",
+    "ReturnScale",
     "SACState",
     "TRPOState",
+    "adaptive_clip",
     "back_up",
+    "behaviour",
     "bellman_error",
     "cloning",
     "dqn",
     "evolution",
     "gae",
     "imitate",
+    "lambda_returns",
+    "laprop",
     "linear_controller",
     "meta_policy",
+    "policy_prior",
     "ppo",
+    "q_ensemble",
     "q_learning",
+    "recurrent_ppo",
     "returns",
     "sac",
     "trpo",

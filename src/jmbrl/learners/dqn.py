@@ -1,5 +1,6 @@
 """Deep Q-learning (Mnih et al. 2015) and what Rainbow adds to it (Hessel et al. 2018), on batches of features."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -59,6 +60,8 @@ def dqn(
     epsilon: tuple[float | Array, float | Array] | None = None,
     epsilon_updates: float | Array = 10_000,
     sigma: float = 0.5,
+    conv: int = 0,
+    image: tuple[int, int, int] | None = None,
     activation: Callable[[Array], Array] = jax.nn.relu,
 ) -> Learner:
     r"""Q-learning with a network and a target network, off-policy, from batches of rows.
@@ -89,6 +92,9 @@ def dqn(
       epsilon: chance of a random action at first and at last, in ``[0, 1]``; None: from 1 to 0.05, or 0 with ``noisy``.
       epsilon_updates: updates during which it falls, linearly.
       sigma: scale of the noise at first.
+      conv: filters of a convolution of 3 by 3 before the hidden layers, 0: none. MinAtar's network is 16 filters and a
+        hidden layer of 128 (Young & Tian 2019, arXiv 1903.03176).
+      image: ``(H, W, C)`` of the image that the features are, for ``conv``.
       activation: of the hidden layers.
 
     Returns:
@@ -97,7 +103,7 @@ def dqn(
       ``exploded`` (``health.exploded``). An update with a number that is not finite changes nothing.
 
     Raises:
-      ValueError: continuous actions, or a number outside its range.
+      ValueError: continuous actions, a number outside its range, or ``conv`` without an image of 3 by 3 pixels or more.
 
     Source: Mnih et al. 2015; van Hasselt et al. 2016 (``double``), Wang et al. 2016 (``dueling``), Bellemare et al.
     2017 (``atoms``), Fortunato et al. 2018 (``noisy``), Hessel et al. 2018 (arXiv 1710.02298: all of them).
@@ -117,7 +123,7 @@ def dqn(
     for name, value, low in (("v_min", v_min, None), ("v_max - v_min", v_max - v_min, 1e-6)):
         checks.number(name, value, low)
     support = jnp.linspace(v_min, v_max, atoms) if atoms > 1 else jnp.zeros(1)
-    net = QNetwork(choices, hidden, atoms, dueling, noisy, sigma, activation)
+    net = QNetwork(choices, hidden, atoms, dueling, noisy, sigma, _image(conv, image, features), conv, activation)
     optimizer = optax.adam(learning_rate, eps=adam_eps)
 
     def init(key: Key) -> DQNState:
@@ -190,6 +196,18 @@ def dqn(
         return state, info
 
     return Learner(init, act, update)
+
+
+def _image(conv: int, image: tuple[int, ...] | None, features: int) -> tuple[int, int, int] | None:
+    """``image`` where there is a convolution that can read it."""
+    if checks.integer("conv", conv, 0) == 0:
+        return None
+    if image is None or len(image) != 3 or math.prod(image) != features or min(image[:2]) < 3:
+        raise ValueError(
+            f"conv needs an image (height, width, channels) of at least 3 by 3 pixels whose {features} entries are the "
+            f"features, got {image}"
+        )
+    return (image[0], image[1], image[2])
 
 
 def _taken(outputs: Array, actions: Array) -> Array:

@@ -1,4 +1,4 @@
-"""The stochastic policies of on-policy learners."""
+"""The stochastic policies of on-policy learners, and how a learner reads them and a value from its batch."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
@@ -6,8 +6,9 @@ from typing import NamedTuple, cast
 import jax
 import jax.numpy as jnp
 
+from jmbrl.learners.advantages import flat
 from jmbrl.networks import MLP, Categorical, ClippedNormal
-from jmbrl.types import ActionSpace, Array, Continuous, Key, PyTree
+from jmbrl.types import ActionSpace, Array, Continuous, Key, PyTree, Transition
 
 # A narrower policy is float32 rounding around its mean; a wider one only ever hits the borders.
 LOG_STD = (-7.0, 3.0)
@@ -64,3 +65,53 @@ def policy(
 def value_net(hidden: Sequence[int], activation: Callable[[Array], Array] = jnp.tanh) -> MLP:
     """The network of a state's value; its last axis of size 1 is to be dropped."""
     return MLP(tuple(hidden), 1, activation, kernel_init=_HIDDEN, final_init=_ONE)
+
+
+class ActorCritic(NamedTuple):
+    """A policy and a value function, and how they read a batch of paths.
+
+    Attributes:
+      init: ``(key) -> (policy, value)``, weights.
+      act: ``(key, policy, x, explore) -> (action, log_prob)``, of what the policy reads in one state.
+      judge: ``(weights, rows: Transition[T, B], past) -> (log_prob, value, next_value)``, ``[T, B]`` each.
+      pieces: ``(tree[T, B, ...]) -> tree``: what minibatches are drawn from, numbered along ``axis``.
+      axis: of the pieces' leaves.
+      read: ``(weights, obs, past) -> (distribution, value)`` of some pieces.
+    """
+
+    init: Callable
+    act: Callable
+    judge: Callable
+    pieces: Callable
+    axis: int
+    read: Callable
+
+
+def actor_critic(
+    action: ActionSpace,
+    features: int,
+    *,
+    hidden: Sequence[int],
+    activation: Callable[[Array], Array] = jnp.tanh,
+    initial_std: float | Array = 1.0,
+) -> ActorCritic:
+    """Two networks that share nothing and read one observation: there is no past, and every row is a piece."""
+    pi = policy(action, features, hidden=hidden, activation=activation, initial_std=initial_std)
+    net = value_net(hidden, activation)
+
+    def init(key: Key) -> tuple[PyTree, PyTree]:
+        key_policy, key_value = jax.random.split(key)
+        return pi.init(key_policy), net.init(key_value, jnp.zeros(features))
+
+    def value_of(weights: PyTree, x: Array) -> Array:
+        return cast(Array, net.apply(weights, x))[..., 0]
+
+    def read(weights: tuple[PyTree, PyTree], obs: Array, past: None) -> tuple[ClippedNormal | Categorical, Array]:
+        del past
+        return pi.distribution(weights[0], obs), value_of(weights[1], obs)
+
+    def judge(weights: tuple[PyTree, PyTree], rows: Transition, past: None) -> tuple[Array, Array, Array]:
+        now, value = read(weights, rows.obs, past)
+        return now.log_prob(rows.action), value, value_of(weights[1], rows.next_obs)
+
+    return ActorCritic(init, pi.act, judge, flat, 0, read)

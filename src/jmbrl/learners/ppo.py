@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from jmbrl import checks
-from jmbrl.learners.advantages import flat, gae, paths, settle, standardised, weighted_mean
+from jmbrl.learners.advantages import gae, paths, settle, standardised, weighted_mean
 from jmbrl.learners.baselines import shuffled
-from jmbrl.learners.policies import policy, value_net
+from jmbrl.learners.policies import ActorCritic, actor_critic
 from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
 
 
@@ -26,6 +26,7 @@ class _Rows(NamedTuple):
     """What a minibatch needs, ``[N, ...]``; ``log_prob`` and ``value`` as they were before the update."""
 
     obs: Array
+    past: PyTree
     action: Array
     log_prob: Array
     value: Array
@@ -110,6 +111,42 @@ def ppo(
     features = checks.integer("features", features, 1)
     hidden = tuple(checks.integer("hidden", width, 1) for width in hidden)
     checks.number("initial_std", initial_std, 1e-3)
+    net = actor_critic(action, features, hidden=hidden, activation=activation, initial_std=initial_std)
+    init, update = improvement(
+        net, features, learning_rate=learning_rate, decay_updates=decay_updates, gamma=gamma, lam=lam, clip=clip,
+        value_clip=value_clip, value_weight=value_weight, entropy=entropy, epochs=epochs, minibatches=minibatches,
+        max_grad_norm=max_grad_norm, normalize_advantages=normalize_advantages, reward_scale=reward_scale,
+    )  # fmt: skip
+
+    def act(key: Key, state: PPOState, x: Array, explore: bool) -> tuple[Array, Array]:
+        checks.same_shape("features", jnp.shape(x)[-1:], (features,), "ppo")
+        return net.act(key, state.policy, x, explore)
+
+    return Learner(init, act, update)
+
+
+def improvement(
+    net: ActorCritic,
+    features: int,
+    *,
+    learning_rate: float | Array = 3e-4,
+    decay_updates: int | None = None,
+    gamma: float | Array = 0.99,
+    lam: float | Array = 0.95,
+    clip: float | Array = 0.2,
+    value_clip: float | Array | None = None,
+    value_weight: float | Array = 0.5,
+    entropy: float | Array = 0.0,
+    epochs: int = 10,
+    minibatches: int = 32,
+    max_grad_norm: float | Array = 0.5,
+    normalize_advantages: bool = True,
+    reward_scale: float | Array = 1.0,
+) -> tuple[Callable, Callable]:
+    """``(init, update)`` of ``ppo`` for any policy and value; ``update(key, state, data, mask=None, past=None)``.
+
+    ``past``: what ``net`` knows of the time before each row, ``[T, B, ...]``. A minibatch is drawn from ``net.pieces``.
+    """
     checks.number("learning_rate", learning_rate, 0.0)
     for name, value in (("gamma", gamma), ("lam", lam)):
         checks.number(name, value, 0.0, 1.0)
@@ -126,38 +163,27 @@ def ppo(
     if decay_updates is not None:
         last = checks.integer("decay_updates", decay_updates, 1) * epochs * parts
         rate = lambda count: learning_rate * jnp.maximum(1.0 - count / last, 0.0)  # noqa: E731
-    pi = policy(action, features, hidden=hidden, activation=activation, initial_std=initial_std)
-    net = value_net(hidden, activation)
     optimizer = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(rate, eps=1e-5))
 
     def init(key: Key) -> PPOState:
-        key_policy, key_value = jax.random.split(key)
-        weights = pi.init(key_policy), net.init(key_value, jnp.zeros(features))
-        return PPOState(*weights, optimizer.init(weights))
+        actor, critic = net.init(key)
+        return PPOState(actor, critic, optimizer.init((actor, critic)))
 
-    def act(key: Key, state: PPOState, x: Array, explore: bool) -> tuple[Array, Array]:
-        checks.same_shape("features", jnp.shape(x)[-1:], (features,), "ppo")
-        return pi.act(key, state.policy, x, explore)
-
-    def value_of(weights: PyTree, x: Array) -> Array:
-        return cast(Array, net.apply(weights, x))[..., 0]
-
-    def judged(state: PPOState, data: Transition, weight: Array) -> _Rows:
-        value, following = value_of(state.value, data.obs), value_of(state.value, data.next_obs)
+    def judged(state: PPOState, data: Transition, weight: Array, past: PyTree) -> _Rows:
+        log_prob, value, following = net.judge((state.policy, state.value), data, past)
         reward = reward_scale * data.reward
         advantage = gae(reward, value, following, data.terminated, data.truncated, gamma, lam)
-        log_prob = pi.distribution(state.policy, data.obs).log_prob(data.action)
-        return flat(_Rows(data.obs, data.action, log_prob, value, advantage, advantage + value, weight))
+        return _Rows(data.obs, past, data.action, log_prob, value, advantage, advantage + value, weight)
 
     def loss(weights: tuple[PyTree, PyTree], rows: _Rows) -> tuple[Array, dict[str, Array]]:
         mean = lambda x: weighted_mean(x, rows.weight)  # noqa: E731
-        new = pi.distribution(weights[0], rows.obs)
+        new, value = net.read(weights, rows.obs, rows.past)
         change = new.log_prob(rows.action) - rows.log_prob
         ratio = jnp.exp(change)
         gain = standardised(rows.advantage, rows.weight) if normalize_advantages else rows.advantage
         info = {
             "policy_loss": -mean(clipped_gain(ratio, gain, clip)),
-            "value_loss": mean(value_error(value_of(weights[1], rows.obs), rows.value, rows.target, value_clip)),
+            "value_loss": mean(value_error(value, rows.value, rows.target, value_clip)),
             "entropy": mean(new.entropy()),
             "kl": mean(ratio - 1.0 - change),
             "clipped": mean((jnp.abs(ratio - 1.0) > clip).astype(jnp.float32)),
@@ -165,25 +191,29 @@ def ppo(
         return info["policy_loss"] + value_weight * info["value_loss"] - entropy * info["entropy"], info
 
     def update(
-        key: Key, state: PPOState, data: Transition, mask: Array | None = None
+        key: Key, state: PPOState, data: Transition, mask: Array | None = None, past: PyTree = None
     ) -> tuple[PPOState, dict[str, Array]]:
         seen, weight = paths(data, mask, features, "ppo")
-        if weight.size < parts:
-            raise ValueError(f"minibatches must be at most the number of rows {weight.size}, got {parts}")
-        rows = judged(state, seen, weight)
+        rows = net.pieces(judged(state, seen, weight, past))
+        count = rows.weight.shape[net.axis]
+        if count < parts:
+            what = "segments" if net.axis else "rows"
+            raise ValueError(f"minibatches must be at most the number of {what} {count}, got {parts}")
+
+        drawn = lambda index: (slice(None),) * net.axis + (index,)  # noqa: E731
 
         def step(now: PPOState, index: Array) -> tuple[PPOState, tuple]:
             weights = now.policy, now.value
-            part = jax.tree.map(lambda x: x[index], rows)
+            part = jax.tree.map(lambda x: x[drawn(index)], rows)
             (total, info), grads = jax.value_and_grad(loss, has_aux=True)(weights, part)
             steps, opt = optimizer.update(grads, now.opt, weights)
             new_policy, new_value = cast(tuple, optax.apply_updates(weights, steps))
             return PPOState(new_policy, new_value, opt), (total, optax.tree.norm(grads), info)
 
-        order = shuffled(key, weight.size, epochs, parts)
+        order = shuffled(key, count, epochs, parts)
         new, (totals, norms, info) = jax.lax.scan(step, state, order)
         state, health = settle(new, state, (totals, seen), norms, weight)
         info = {name: jnp.mean(values) for name, values in info.items()}
         return state, info | {"value": weighted_mean(rows.value, rows.weight)} | health
 
-    return Learner(init, act, update)
+    return init, update

@@ -1,5 +1,6 @@
 """How the world moves: one file a family, ``ensemble`` the combinator, ``trainer`` the one gradient trainer."""
 
+from jmbrl.models.decoder_free import DecoderFree, Unrolled, decoder_free, decoder_free_parts
 from jmbrl.models.ensemble import EnsembleStats, disagreement, ensemble, members_predict, one_member
 from jmbrl.models.equations import equations, theta
 from jmbrl.models.features import FeatureMap, polynomial, random_fourier
@@ -20,7 +21,9 @@ from jmbrl.models.recalibrated import Recalibration, recalibrated
 from jmbrl.models.recurrent import RecurrentBelief, recurrent
 from jmbrl.models.residual import residual
 from jmbrl.models.rewards import with_cost, with_reward, with_termination
-from jmbrl.models.rssm import RSSMBelief, rssm
+from jmbrl.models.rssm import rssm
+from jmbrl.models.rssm_core import RSSMBelief
+from jmbrl.models.rssm_losses import Scales
 from jmbrl.models.sequences import sequence_trainer
 from jmbrl.models.simulator import simulator
 from jmbrl.models.tabular import tabular
@@ -30,6 +33,7 @@ from jmbrl.models.vae import Vision, vae
 from jmbrl.models.world_model import WorldModelBelief, WorldModelStats, vision_and_memory, world_model
 
 __all__ = [
+    "DecoderFree",
     "EnsembleStats",
     "FeatureMap",
     "HistoryBelief",
@@ -43,10 +47,14 @@ __all__ = [
     "RSSMBelief",
     "Recalibration",
     "RecurrentBelief",
+    "Scales",
     "Trainer",
+    "Unrolled",
     "Vision",
     "WorldModelBelief",
     "WorldModelStats",
+    "decoder_free",
+    "decoder_free_parts",
     "deterministic_mlp",
     "disagreement",
     "em",

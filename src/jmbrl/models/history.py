@@ -94,7 +94,7 @@ def history(
     dim = spec.obs_shape[0]
     stack = _Stack(spec, k, coordinates(dim, predict_change, absolute, angles, exogenous, forecast))
     inner = make(
-        dataclasses.replace(spec, obs_shape=(stack.width,), obs_names=()),
+        dataclasses.replace(spec, obs_shape=(stack.width,), obs_names=(), obs_parts=()),
         reward=_on_newest(reward, dim),
         termination=_on_newest(termination, dim) if callable(termination) else termination,
         predict_change=predict_change,

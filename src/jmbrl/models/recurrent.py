@@ -9,8 +9,8 @@ import jax.numpy as jnp
 from jmbrl import checks
 from jmbrl.models import heads, state_space
 from jmbrl.models.multistep import begins, masked_mean, valid_rows
-from jmbrl.networks import apply_dense, fast_normal, init_dense, swish
-from jmbrl.types import Array, DataKind, Key, Model, Outcome, Params, Prediction, PyTree, Spec, Transition
+from jmbrl.networks import apply_dense, fast_normal, gru, init_dense, swish
+from jmbrl.types import Array, DataKind, Key, Model, Outcome, Params, Prediction, Spec, Transition
 from jmbrl.types import Sequence as Window
 
 
@@ -113,12 +113,12 @@ def recurrent(
         checks.same_shape("obs", obs.shape, spec.obs_shape, "the model's spec")
         before = jnp.where(is_first, 0.0, belief.memory)
         gates = seen(params, jnp.asarray(action)[None], obs[None], jnp.asarray(is_first)[None])
-        return RecurrentBelief(_recur(params.weights, before[None], gates)[0], obs)
+        return RecurrentBelief(gru(params.weights["recurrent"][0], before[None], gates)[0], obs)
 
     def follow(params: Params, beliefs: RecurrentBelief, actions: Array, y: Array, logit: Array):
         obs, outcome = frame.outcome(params.stats, beliefs.obs, actions, frame.unscaled(params.stats, y), logit)
         gates = seen(params, actions, obs, jnp.zeros(obs.shape[0], bool))
-        return RecurrentBelief(_recur(params.weights, beliefs.memory, gates), obs), outcome
+        return RecurrentBelief(gru(params.weights["recurrent"][0], beliefs.memory, gates), obs), outcome
 
     def step_many(key: Key, params: Params, beliefs: RecurrentBelief, actions: Array):
         mean, raw, logit = forward(params, beliefs.memory, beliefs.obs, actions)
@@ -149,7 +149,7 @@ def recurrent(
 
         def body(before: Array, inputs: tuple) -> tuple[Array, Array]:
             gates, first = inputs
-            after = _recur(params.weights, jnp.where(first[:, None], 0.0, before), gates)
+            after = gru(params.weights["recurrent"][0], jnp.where(first[:, None], 0.0, before), gates)
             return after, after
 
         empty = jnp.zeros((first.shape[0], memory))
@@ -186,12 +186,3 @@ def _features(params: Params, belief: RecurrentBelief) -> Array:
 
 def _flat(x: Array) -> Array:
     return x.reshape(-1, *x.shape[2:])
-
-
-def _recur(weights: PyTree, before: Array, gates: Array) -> Array:
-    """The next memory; ``gates [N, 3 memory]`` holds what comes from the input."""
-    own = apply_dense(weights["recurrent"], before)
-    (keep_in, reset_in, new_in), (keep, reset, new) = (jnp.split(x, 3, axis=-1) for x in (gates, own))
-    update = jax.nn.sigmoid(keep_in + keep)
-    candidate = jnp.tanh(new_in + jax.nn.sigmoid(reset_in + reset) * new)
-    return update * before + (1.0 - update) * candidate

@@ -1,18 +1,20 @@
-"""A recurrent state-space model: its belief is a memory, not the observation.
+"""The recurrent state-space model of PlaNet and of Dreamer v1, v2 and v3: one model, their differences as options.
 
-The first, small member of its family (vector observations, Gaussian latents); images, categorical latents and
-Dreamer's variants deepen it.
+Its belief is a memory and a latent, not the observation. ``models/rssm_core.py`` holds the parts that remember,
+``models/codec.py`` those that see, ``models/rssm_losses.py`` what a sequence teaches.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 
-from jmbrl import checks
-from jmbrl.data import normalizer
-from jmbrl.data.normalizer import Normalizer
-from jmbrl.networks import Normal, apply_dense, init_dense
+from jmbrl import checks, data
+from jmbrl.data import Frames
+from jmbrl.models.codec import codec
+from jmbrl.models.rssm_core import PATHS, RSSMBelief, expected, latents, memory
+from jmbrl.models.rssm_losses import Scales, divergence, ends, masked_mean, overshoot
+from jmbrl.networks import scalar_head
 from jmbrl.types import (
     Array,
     Continuous,
@@ -25,237 +27,251 @@ from jmbrl.types import (
     Sequence,
     Spec,
     Transition,
+    Watched,
 )
 
-
-class RSSMBelief(NamedTuple):
-    """``deter``: ``float32[..., deter]``, the memory. ``stoch``: ``float32[..., stoch]``, a sampled latent."""
-
-    deter: Array
-    stoch: Array
-
-
-class RSSMStats(NamedTuple):
-    """Normalisers of the observation and of the reward (one column)."""
-
-    obs: Normalizer
-    reward: Normalizer
-
-
-class _Sizes(NamedTuple):
-    obs: int
-    action: int
-    deter: int
-    stoch: int
-    hidden: int
+ACTIVATIONS: dict[str, Callable] = {"relu": jax.nn.relu, "elu": jax.nn.elu, "silu": jax.nn.silu}
+DEFAULT_SCALES = Scales()
 
 
 def rssm(
     spec: Spec,
     *,
+    memory_kind: str = "gru",
     deter: int = 200,
     stoch: int = 30,
+    classes: int = 0,
     hidden: int = 200,
-    learn_termination: bool = False,
-    free_nats: float = 1.0,
-    kl_scale: float = 1.0,
-    reward_scale: float = 10.0,
+    blocks: int = 8,
+    prior_layers: int = 1,
+    posterior_layers: int = 1,
+    norm: str = "none",
+    activation: str = "relu",
     min_std: float = 0.1,
+    mix: float = 0.0,
+    paths: str = "both",
+    sight: dict | None = None,
+    reward_kind: str = "normal",
+    reward_layers: int = 2,
+    reward_units: int = 200,
+    learn_termination: bool = False,
+    end_layers: int = 1,
+    end_smoothing: float = 0.0,
+    scales: Scales | dict = DEFAULT_SCALES,
+    free_nats: float = 3.0,
+    free_mean: bool = False,
+    overshooting: int = 1,
 ) -> Model:
-    r"""The recurrent state-space model of PlaNet on vector observations.
+    r"""A recurrent state-space model: a deterministic and a stochastic path.
 
-    .. math::
-       h_t = f(h_{t-1}, z_{t-1}, a_{t-1}), \quad z_t \sim p(z_t \mid h_t) \text{ (prior)}, \quad
-       z_t \sim q(z_t \mid h_t, o_t) \text{ (posterior)}
+    .. math:: h_t = f(h_{t-1}, z_{t-1}, a_{t-1}), \quad \hat z_t \sim p(z \mid h_t) \text{ (prior)}, \quad
+              z_t \sim q(z \mid h_t, o_t) \text{ (posterior)}
 
-    Every row of data trains the step it holds, also the last of an episode, whose successor no later row repeats:
-    from the belief after ``obs_t``, the posterior at ``next_obs_t`` is asked for ``next_obs_t``, ``reward_t`` and
-    whether the world ended. The loss is the sum over the latent's and the observation's entries of
+    and heads for the observation, the reward and the continuation of :math:`(h_t, z_t)`. The loss on frames is the mean
+    over those that hold data of
 
-    .. math:: \tfrac12 (o - \hat o)^2 + \mathrm{scale}_r \tfrac12 (r - \hat r)^2 + \max(0, KL(q \| p) - \mathrm{free})
+    .. math:: -\log p(o_t \mid \cdot) - \beta_r \log p(r_t \mid \cdot) - \beta_c \log p(c_t \mid \cdot)
+              + \beta_d K[\mathrm{sg}(q), p] + \beta_q K[q, \mathrm{sg}(p)]
 
-    Deviations from PlaNet: observations and rewards are normalised by the data (vectors have units, pixels do not), and
-    one free nat rather than three, which a reconstruction of a few numbers would never repay.
+    with ``K`` the divergence beyond the free nats. :math:`\beta_d = \beta_q = 1` has the gradient of PlaNet's and
+    Dreamer v1's single divergence. The reward and the end of frame ``t`` are those of the action that led there, so an
+    imagined step's outcome is read from the belief it reaches.
 
     Args:
-      spec: the environment's; vector observations, any actions.
-      deter: size of the memory (a gated recurrent unit). stoch: entries of the latent. hidden: width of the networks.
-      learn_termination: add a head trained on ``terminated`` only; otherwise imagination never ends.
-      free_nats, kl_scale, reward_scale: weights of the loss.
-      min_std: least standard deviation of prior and posterior.
+      spec: the environment's: vectors, images or both (``models.codec``), any actions.
+      memory_kind: ``"gru"`` (PlaNet, v1), ``"layer_norm_gru"`` (v2) or ``"block_gru"`` (v3, in ``blocks`` parts).
+      deter: entries of the memory. stoch: of the latent, Gaussian or, with ``classes``, each one of so many classes.
+      hidden: units of the layers around the memory, of the prior and of the posterior, with so many layers each.
+      norm, activation: of those layers and of the heads: ``networks.init_normed``'s norms; relu, elu or silu.
+      min_std: least standard deviation of Gaussian latents. mix: uniform share of categorical ones (v3: 0.01).
+      paths: ``"both"``; ``"deterministic"`` takes means for draws; ``"stochastic"`` forgets the memory each step.
+      sight: options of ``models.codec``; its ``norm`` and ``activation`` are those above unless named.
+      reward_kind, reward_layers, reward_units: of the heads, as in ``networks.scalar_head``. A ``"normal"`` reward is
+        normalised by the data, so that its weight means the same on every task (the papers: raw).
+      learn_termination: a head of ``end_layers`` layers, taught by ``terminated`` alone; otherwise nothing ever ends.
+      end_smoothing: a frame that does not end teaches ``1 - end_smoothing`` (v3: its discount, 1/333), which imagined
+        continuations are divided by again: users multiply ``gamma``.
+      scales: weights of the loss's terms.
+      free_nats: divergence that costs nothing, per frame or, with ``free_mean`` (v1, v2), of the batch's mean.
+      overshooting: steps that the prior is also asked to look ahead, at least 1 (PlaNet's latent overshooting, its
+        weight shared by all distances).
 
     Returns:
-      A ``Model`` whose belief is ``RSSMBelief`` and whose ``loss`` takes ``Sequence[B, T]``.
+      A ``Model`` with belief ``RSSMBelief``, which is trained by ``watch`` (sequences of frames) or ``loss``
+      (``Sequence[B, T]``).
 
     Raises:
-      ValueError: image observations, or a size below 1.
+      ValueError: a size below 1 or a word that is none of the above; what ``models.codec`` refuses.
 
-    Source: Hafner et al. 2019 (arXiv 1811.04551), equations 3 and 4, and the released code.
+    Source: Hafner et al. 2019 (arXiv 1811.04551) equations 3 to 7, 2020 (1912.01603), 2021 (2010.02193), 2023
+    (2301.04104), and their released code.
     """
-    if len(spec.obs_shape) != 1 or spec.obs_dtype != "float32":
-        raise ValueError(f"rssm needs a vector observation of float32, got shape {spec.obs_shape} of {spec.obs_dtype}")
-    actions = spec.action.dim if isinstance(spec.action, Continuous) else spec.action.n
-    size = _Sizes(
-        spec.obs_shape[0],
-        actions,
-        checks.integer("deter", deter, 1),
-        checks.integer("stoch", stoch, 1),
-        checks.integer("hidden", hidden, 1),
+    checks.choice("paths", paths, PATHS)
+    checks.choice("activation", activation, tuple(ACTIVATIONS))
+    deter, stoch, hidden = (
+        checks.integer(name, x, 1) for name, x in (("deter", deter), ("stoch", stoch), ("hidden", hidden))
     )
+    classes, overshooting = checks.integer("classes", classes, 0), checks.integer("overshooting", overshooting, 1)
+    checks.number("end_smoothing", end_smoothing, 0.0, 0.5)
+    checks.number("free_nats", free_nats, 0.0)
+    scales = Scales(**scales) if isinstance(scales, dict) else scales
+    act = ACTIVATIONS[activation]
+    size = stoch * classes if classes else stoch
+    width = size if paths == "stochastic" else deter + size
+    actions = spec.action.dim if isinstance(spec.action, Continuous) else spec.action.n
+    sees = codec(spec, width, **({"norm": norm, "activation": act} | (sight or {})))
+    remembers = memory(memory_kind, deter, size, actions, hidden=hidden, activation=act, blocks=blocks)
+    layers = {"hidden": hidden, "norm": norm, "activation": act, "min_std": min_std, "mix": mix}
+    guesses = latents(deter, stoch, classes, layers=prior_layers, **layers)
+    looks = latents(deter + sees.units, stoch, classes, layers=posterior_layers, **layers)
+    head = {"units": reward_units, "norm": norm, "activation": act}
+    pays = scalar_head(width, kind=reward_kind, layers=reward_layers, **head)
+    goes_on = scalar_head(width, kind="normal", layers=end_layers, **head)  # its number is a logit
+    normalises = reward_kind == "normal"
+
+    def init(key: Key) -> Params:
+        parts = {"codec": sees, "memory": remembers, "prior": guesses, "posterior": looks, "reward": pays}
+        parts |= {"continue": goes_on} if learn_termination else {}
+        weights = {name: part.init(k) for (name, part), k in zip(parts.items(), jax.random.split(key, 6), strict=False)}
+        stats = {"obs": sees.empty_stats(), "reward": data.normalizer.identity(1) if normalises else ()}
+        return Params(weights, stats)
+
+    def set_stats(params: Params, rows: Transition, mask: Array) -> Params:
+        stats = {"obs": sees.fit_stats(params.stats["obs"], rows, mask), "reward": params.stats["reward"]}
+        if normalises:
+            stats["reward"] = data.normalizer.fit(rows.reward[:, None], mask, params.stats["reward"])
+        return params._replace(stats=stats)
+
+    def initial(params: Params) -> RSSMBelief:
+        del params
+        return RSSMBelief(jnp.zeros(deter), jnp.zeros(size))
 
     def as_input(action: Array) -> Array:
         return action if isinstance(spec.action, Continuous) else jax.nn.one_hot(action, spec.action.n)
 
-    def initial(params: Params) -> RSSMBelief:
+    def drawn(key: Key, latent: PyTree) -> Array:
+        return expected(latent) if paths == "deterministic" else latent.sample(key)
+
+    def recur(params: Params, belief: RSSMBelief, x: Array) -> Array:
+        kept = belief._replace(deter=jnp.zeros_like(belief.deter)) if paths == "stochastic" else belief
+        return remembers.recur(params.weights["memory"], kept, x)
+
+    def foresee(params: Params, belief: RSSMBelief, action: Array) -> tuple[Array, PyTree]:
+        """The next memory and the prior of the next latent."""
+        h = recur(params, belief, remembers.prepare(params.weights["memory"], as_input(action)))
+        return h, guesses.of(params.weights["prior"], h)
+
+    def posterior(params: Params, h: Array, tokens: Array) -> PyTree:
+        return looks.of(params.weights["posterior"], jnp.concatenate([h, tokens], -1))
+
+    def features(params: Params, belief: RSSMBelief) -> Array:
         del params
-        return RSSMBelief(jnp.zeros(size.deter), jnp.zeros(size.stoch))
+        return belief.stoch if paths == "stochastic" else jnp.concatenate([belief.deter, belief.stoch], axis=-1)
 
     def encode(key: Key, params: Params, belief: RSSMBelief, action: Array, obs: Array, is_first: Array) -> RSSMBelief:
         checks.same_shape("obs", obs.shape, spec.obs_shape, "the model's spec")
-        before = jax.tree.map(lambda start, now: jnp.where(is_first, start, now), initial(params), belief)
-        action = jnp.where(is_first, 0.0, as_input(action))
-        deter = _recur(params.weights, before, action)
-        posterior = _posterior(params, deter, obs, min_std)
-        return RSSMBelief(deter, posterior.sample(key))
+        before = jax.tree.map(lambda x: jnp.where(is_first, 0.0, x), belief)
+        x = remembers.prepare(params.weights["memory"], jnp.where(is_first, 0.0, as_input(action)))
+        h = recur(params, before, x)
+        tokens = sees.encode(params.weights["codec"], params.stats["obs"], obs)
+        return RSSMBelief(h, drawn(key, posterior(params, h, tokens)))
+
+    def outcome(params: Params, belief: RSSMBelief) -> Outcome:
+        seen = features(params, belief)
+        reward = pays.predict(params.weights["reward"], seen).mean()
+        if normalises:
+            reward = data.normalizer.denormalize(params.stats["reward"], reward[..., None])[..., 0]
+        lead = reward.shape
+        going = jnp.ones(lead)
+        if learn_termination:
+            chance = jax.nn.sigmoid(goes_on.predict(params.weights["continue"], seen).mean())
+            going = jnp.minimum(chance / (1.0 - end_smoothing), 1.0)
+        return Outcome(reward, going, jnp.zeros((*lead, 0)), jnp.zeros(lead, bool))
 
     def step(key: Key, params: Params, belief: RSSMBelief, action: Array) -> tuple[RSSMBelief, Outcome]:
-        deter = _recur(params.weights, belief, as_input(action))
-        following = RSSMBelief(deter, _prior(params.weights, deter, min_std).sample(key))
-        reward, logit = _heads(params, following)
-        lead = reward.shape
-        discount = jax.nn.sigmoid(-logit) if learn_termination else jnp.ones(lead)
-        return following, Outcome(reward, discount, jnp.zeros((*lead, 0)), jnp.zeros(lead, bool))
+        h, prior = foresee(params, belief, action)
+        reached = RSSMBelief(h, drawn(key, prior))
+        return reached, outcome(params, reached)
+
+    def expect(params: Params, belief: RSSMBelief, action: Array) -> tuple[RSSMBelief, Outcome]:
+        h, prior = foresee(params, belief, action)
+        reached = RSSMBelief(h, prior.mode())
+        return reached, outcome(params, reached)
+
+    def decode(params: Params, belief: RSSMBelief) -> Array:
+        parts = sees.decode(params.weights["codec"], params.stats["obs"], features(params, belief))
+        return sees.restore(params.stats["obs"], parts)
+
+    def filtered(key: Key, params: Params, frames: Frames, start: RSSMBelief) -> tuple[RSSMBelief, PyTree]:
+        """Beliefs and posteriors ``[B, F, ...]`` of frames, the first of which follows ``start [B, ...]``."""
+        tokens = sees.encode(params.weights["codec"], params.stats["obs"], frames.obs)
+        fresh = frames.is_first[..., None]
+        x = remembers.prepare(params.weights["memory"], jnp.where(fresh, 0.0, as_input(frames.action)))
+
+        def body(before: RSSMBelief, inputs: tuple) -> tuple[RSSMBelief, tuple]:
+            key, tokens, x, fresh = inputs
+            h = recur(params, jax.tree.map(lambda y: jnp.where(fresh, 0.0, y), before), x)
+            seen = posterior(params, h, tokens)
+            belief = RSSMBelief(h, drawn(key, seen))
+            return belief, (belief, seen)
+
+        by_time = jax.tree.map(lambda y: jnp.moveaxis(y, 1, 0), (tokens, x, fresh))
+        out = jax.lax.scan(body, start, (jax.random.split(key, tokens.shape[1]), *by_time))[1]
+        return jax.tree.map(lambda y: jnp.moveaxis(y, 0, 1), out)
+
+    def watch(key: Key, params: Params, frames: Frames, context: RSSMBelief | None = None) -> Watched:
+        key_filter, key_ahead = jax.random.split(key)
+        count = frames.mask.shape[0]
+        if context is None:
+            start = jax.tree.map(lambda x: jnp.zeros((count, *x.shape)), initial(params))
+        else:
+            start, frames = context, jax.tree.map(lambda x: x[:, 1:], frames)
+        beliefs, seen = filtered(key_filter, params, frames, start)
+        prior = guesses.of(params.weights["prior"], beliefs.deter)
+        x, mask = features(params, beliefs), frames.mask
+        shown = jax.lax.stop_gradient(x) if scales.reconstruction == 0 else x  # pictures, for whoever looks
+        parts = sees.decode(params.weights["codec"], params.stats["obs"], shown)
+        reward = frames.reward
+        if normalises:
+            reward = data.normalizer.normalize(params.stats["reward"], reward[..., None])[..., 0]
+        losses, info = divergence(seen, prior, mask, scales, free_nats, free_mean)
+        losses["reconstruction"] = masked_mean(sees.loss(params.stats["obs"], parts, frames.obs), mask)
+        paid = pays.predict(params.weights["reward"], x).log_prob(reward)
+        losses["reward"] = -scales.reward * masked_mean(paid, mask)
+        if learn_termination:
+            logit = goes_on.predict(params.weights["continue"], x).mean()
+            losses["continuation"] = scales.continuation * masked_mean(ends(logit, frames, end_smoothing), mask)
+        if overshooting > 1:
+            ahead = lambda key, belief, action: _ahead(key, foresee, drawn, params, belief, action)  # noqa: E731
+            losses["overshooting"] = scales.overshooting * overshoot(
+                key_ahead, ahead, beliefs, seen, frames, overshooting, free_nats
+            )
+        return Watched(beliefs, seen, prior, frames, losses, info)
 
     def loss(key: Key, params: Params, batch: Sequence) -> tuple[Array, dict]:
-        rows, mask = batch.transition, batch.mask.astype(jnp.float32)
-        at_first, reached, prior, posterior = _filter(key, params, batch, as_input, min_std)
-        total = jnp.maximum(jnp.sum(mask), 1.0)
-
-        def average(x: Array) -> Array:
-            return jnp.sum(x * mask) / total
-
-        obs_error = _squared(params, reached, rows.next_obs)
-        first_error = _squared(params, at_first, rows.obs) * batch.is_first
-        reward, logit = _heads(params, reached)
-        scale = params.stats.reward.std[0]
-        reward_error = ((reward - rows.reward) / scale) ** 2
-        divergence = posterior.kl(prior)
-        terms = 0.5 * (obs_error + first_error) + 0.5 * reward_scale * reward_error
-        terms = terms + kl_scale * jnp.maximum(divergence - free_nats, 0.0)
-        if learn_termination:
-            ended = rows.terminated.astype(jnp.float32)
-            terms = terms + jax.nn.softplus(logit) - ended * logit
-        info = {"obs_error": average(obs_error), "reward_error": average(reward_error), "kl": average(divergence)}
-        return average(terms), info
-
-    def set_stats(params: Params, rows: Transition, mask: Array) -> Params:
-        obs = normalizer.fit(
-            jnp.concatenate([rows.obs, rows.next_obs]), jnp.concatenate([mask, mask]), params.stats.obs
-        )
-        reward = normalizer.fit(rows.reward[:, None], mask, params.stats.reward)
-        return params._replace(stats=RSSMStats(obs, reward))
-
-    def init(key: Key) -> Params:
-        return Params(_weights(key, size), RSSMStats(normalizer.identity(size.obs), normalizer.identity(1)))
+        watched = watch(key, params, data.frames(batch)[0])
+        return sum(watched.losses.values(), start=jnp.zeros(())), {**watched.losses, **watched.info}
 
     return Model(
         init=init,
         initial=initial,
         encode=encode,
         step=step,
-        step_many=step,  # every function below takes any leading axes
-        features=lambda params, belief: _features(belief),
-        decode=_decode,
+        step_many=step,  # every function takes any leading axes
+        features=features,
+        decode=decode,
         loss=loss,
         set_stats=set_stats,
-        own_belief=True,
+        expect=expect,
         data_kind=DataKind.SEQUENCES,
+        own_belief=True,
+        watch=watch,
     )
 
 
-def _weights(key: Key, size: _Sizes) -> dict:
-    keys = jax.random.split(key, 7)
-    feature = size.deter + size.stoch
-    return {
-        "gates": init_dense(keys[0], (size.stoch + size.action + size.deter, 2 * size.deter)),
-        "candidate": init_dense(keys[1], (size.stoch + size.action + size.deter, size.deter)),
-        "prior": init_dense(keys[2], (size.deter, size.hidden, 2 * size.stoch)),
-        "posterior": init_dense(keys[3], (size.deter + size.obs, size.hidden, 2 * size.stoch)),
-        "decoder": init_dense(keys[4], (feature, size.hidden, size.obs)),
-        "reward": init_dense(keys[5], (feature, size.hidden, 1)),
-        "end": init_dense(keys[6], (feature, size.hidden, 1)),
-    }
-
-
-def _features(belief: RSSMBelief) -> Array:
-    return jnp.concatenate([belief.deter, belief.stoch], axis=-1)
-
-
-def _recur(weights: dict, belief: RSSMBelief, action: Array) -> Array:
-    """A gated recurrent unit (Cho et al. 2014): the next memory."""
-    x = jnp.concatenate([belief.stoch, action], axis=-1)
-    reset, update = jnp.split(
-        jax.nn.sigmoid(apply_dense(weights["gates"], jnp.concatenate([x, belief.deter], -1))), 2, -1
-    )
-    candidate = jnp.tanh(apply_dense(weights["candidate"], jnp.concatenate([x, reset * belief.deter], -1)))
-    return update * belief.deter + (1 - update) * candidate
-
-
-def _gaussian(out: Array, min_std: float) -> Normal:
-    mean, raw = jnp.split(out, 2, axis=-1)
-    return Normal(mean, jax.nn.softplus(raw) + min_std)
-
-
-def _prior(weights: dict, deter: Array, min_std: float) -> Normal:
-    return _gaussian(apply_dense(weights["prior"], deter), min_std)
-
-
-def _posterior(params: Params, deter: Array, obs: Array, min_std: float) -> Normal:
-    seen = normalizer.normalize(params.stats.obs, obs)
-    return _gaussian(apply_dense(params.weights["posterior"], jnp.concatenate([deter, seen], -1)), min_std)
-
-
-def _decode(params: Params, belief: RSSMBelief) -> Array:
-    return normalizer.denormalize(params.stats.obs, apply_dense(params.weights["decoder"], _features(belief)))
-
-
-def _squared(params: Params, belief: RSSMBelief, obs: Array) -> Array:
-    """Squared error of the decoded observation in normalised units, summed over its entries."""
-    predicted = apply_dense(params.weights["decoder"], _features(belief))
-    return jnp.sum((predicted - normalizer.normalize(params.stats.obs, obs)) ** 2, axis=-1)
-
-
-def _heads(params: Params, belief: RSSMBelief) -> tuple[Array, Array]:
-    """Reward (in its own units) and the logit of an end, of the step that reached ``belief``."""
-    features = _features(belief)
-    reward = normalizer.denormalize(params.stats.reward, apply_dense(params.weights["reward"], features))
-    return reward[..., 0], apply_dense(params.weights["end"], features)[..., 0]
-
-
-def _filter(key: Key, params: Params, batch: Sequence, as_input, min_std: float) -> tuple[PyTree, ...]:
-    """Filter ``Sequence[B, T]``: beliefs at each row's ``obs`` were an episode to begin there, beliefs, priors and
-    posteriors at each row's ``next_obs``; all ``[B, T, ...]``."""
-    rows = batch.transition
-    lead = batch.mask.shape
-    key_first, key_scan = jax.random.split(key)
-    actions = as_input(rows.action)
-    start = RSSMBelief(
-        jnp.zeros((*lead, params.weights["prior"][0]["kernel"].shape[0])),
-        jnp.zeros((*lead, params.weights["prior"][-1]["bias"].shape[0] // 2)),
-    )
-    deter = _recur(params.weights, start, jnp.zeros_like(actions))
-    at_first = RSSMBelief(deter, _posterior(params, deter, rows.obs, min_std).sample(key_first))
-
-    def body(before: RSSMBelief, inputs: tuple) -> tuple[RSSMBelief, tuple]:
-        key, first, is_first, action, next_obs = inputs
-        belief = jax.tree.map(lambda a, b: jnp.where(is_first[:, None], a, b), first, before)
-        deter = _recur(params.weights, belief, action)
-        prior, posterior = _prior(params.weights, deter, min_std), _posterior(params, deter, next_obs, min_std)
-        reached = RSSMBelief(deter, posterior.sample(key))
-        return reached, (reached, prior, posterior)
-
-    time_major = jax.tree.map(lambda x: jnp.moveaxis(x, 1, 0), (at_first, batch.is_first, actions, rows.next_obs))
-    keys = jax.random.split(key_scan, lead[1])
-    _, out = jax.lax.scan(body, jax.tree.map(lambda x: x[:, 0], start), (keys, *time_major))
-    reached, prior, posterior = jax.tree.map(lambda x: jnp.moveaxis(x, 0, 1), out)
-    return at_first, reached, prior, posterior
+def _ahead(
+    key: Key, foresee: Callable, drawn: Callable, params: Params, belief: RSSMBelief, action: Array
+) -> tuple[RSSMBelief, PyTree]:
+    """One imagined step and the prior it was drawn from."""
+    h, prior = foresee(params, belief, action)
+    return RSSMBelief(h, drawn(key, prior)), prior

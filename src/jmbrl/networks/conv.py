@@ -4,7 +4,7 @@ On CPUs the compiler's own convolutions are slow in their derivatives and where 
 patches are not, and under ``vmap`` over single images they are the same product with more rows.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -109,18 +109,18 @@ def init_conv_transpose(key: Key, stack: ConvStack) -> tuple[Layer, ...]:
     )
 
 
-def apply_conv(layers: Sequence[Layer], x: Array) -> Array:
-    """``float32[..., H, W, C] -> float32[..., units]``; a rectifier after every layer."""
+def apply_conv(layers: Sequence[Layer], x: Array, activation: Callable = jax.nn.relu) -> Array:
+    """``float32[..., H, W, C] -> float32[..., units]``; the activation follows every layer."""
     for layer in layers:
-        x = jax.nn.relu(conv(layer, x))
+        x = activation(conv(layer, x))
     return x.reshape(*x.shape[:-3], -1)
 
 
-def apply_conv_transpose(layers: Sequence[Layer], x: Array) -> Array:
-    """``float32[..., units] -> float32[..., H, W, C]``; a rectifier after every layer but the last."""
+def apply_conv_transpose(layers: Sequence[Layer], x: Array, activation: Callable = jax.nn.relu) -> Array:
+    """``float32[..., units] -> float32[..., H, W, C]``; the activation follows every layer but the last."""
     x = x[..., None, None, :]
     for layer in layers[:-1]:
-        x = jax.nn.relu(conv_transpose(layer, x))
+        x = activation(conv_transpose(layer, x))
     return conv_transpose(layers[-1], x)
 
 

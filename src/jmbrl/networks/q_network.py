@@ -1,4 +1,5 @@
-"""Values of numbered actions: plain or in two streams (Wang et al. 2016, arXiv 1511.06581), of sure or noisy layers."""
+"""Values of numbered actions: plain or in two streams (Wang et al. 2016, arXiv 1511.06581), of sure or noisy layers,
+of a vector or of a small image."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,6 +23,23 @@ def dueling(value: Array, advantage: Array) -> Array:
     return value + advantage - jnp.mean(advantage, axis=-2, keepdims=True)
 
 
+class Convolution(nn.Module):
+    """Kernels of 3 by 3, stride 1, no padding: ``float32[..., H, W, C] -> float32[..., H - 2, W - 2, filters]``.
+
+    A product of patches, whose derivative is fast on CPUs too (``networks.conv``).
+    """
+
+    filters: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        *_, high, wide, depth = x.shape
+        kernel = self.param("kernel", nn.initializers.glorot_uniform(), (3, 3, depth, self.filters))
+        bias = self.param("bias", nn.initializers.zeros_init(), (self.filters,))
+        patches = [x[..., i : high - 2 + i, j : wide - 2 + j, :] for i in range(3) for j in range(3)]
+        return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, self.filters) + bias
+
+
 class QNetwork(nn.Module):
     """``float32[..., F] -> float32[..., actions, atoms]``; with a key noisy layers are noisy, the same for all rows.
 
@@ -32,6 +50,8 @@ class QNetwork(nn.Module):
       dueling: two streams, per atom where there are several (as in Rainbow).
       noisy: every layer is a ``NoisyDense``.
       sigma: its scale.
+      image: ``(H, W, C)`` where the input is a flattened image; None: a vector.
+      conv: filters of the convolution that reads the image first (``Convolution``), 0: none. It is never noisy.
       activation: of the hidden layers.
     """
 
@@ -41,10 +61,15 @@ class QNetwork(nn.Module):
     dueling: bool = False
     noisy: bool = False
     sigma: float = 0.5
+    image: tuple[int, int, int] | None = None
+    conv: int = 0
     activation: Callable[[Array], Array] = jax.nn.relu
 
     @nn.compact
     def __call__(self, x: Array, key: Key | None = None) -> Array:
+        if self.conv and self.image is not None:
+            x = self.activation(Convolution(self.conv)(x.reshape(*x.shape[:-1], *self.image)))
+            x = x.reshape(*x.shape[:-3], -1)
         # Drawn at once: a draw a layer would be most of what compiles.
         widest = max(x.shape[-1], *self.hidden, self.actions * self.atoms)
         noise = iter(())

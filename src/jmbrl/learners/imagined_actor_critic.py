@@ -1,0 +1,287 @@
+"""The actor and the critic that learn from imagination: Dreamer v1, v2 and v3, their differences as options.
+
+A ``behaviour`` sees a model only as a function of beliefs and actions, and owns no optimiser: its losses join the
+model's in one sum, whose parts touch no weights but their own.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl import checks
+from jmbrl.learners import return_scale
+from jmbrl.learners.lambda_returns import lambda_returns
+from jmbrl.learners.return_scale import ReturnScale
+from jmbrl.networks import (
+    Categorical,
+    Normal,
+    TanhNormal,
+    TruncatedNormal,
+    apply_linear,
+    apply_normed,
+    init_linear,
+    init_normed,
+    scalar_head,
+)
+from jmbrl.rollout import discounts, imagine
+from jmbrl.types import ActionSpace, Array, Continuous, Key, Outcome, PyTree, Trajectory
+
+POLICIES = ("tanh_normal", "truncated_normal", "bounded_normal")
+
+
+class BehaviourMemory(NamedTuple):
+    """What is kept beside the weights.
+
+    ``slow``: the critic's weights as they were, ``()`` where none are needed. ``scale``: of returns. ``updates``:
+    ``int32``, done so far.
+    """
+
+    slow: PyTree
+    scale: ReturnScale
+    updates: Array
+
+
+class Imagined(NamedTuple):
+    """What imagination tells of the real beliefs it began at.
+
+    ``returns``: ``float32[N]``, of the whole path. ``scale``: of returns, these included.
+    """
+
+    returns: Array
+    scale: ReturnScale
+
+
+class Behaviour(NamedTuple):
+    """An actor and a critic on features.
+
+    Attributes:
+      init: ``(key) -> weights {"actor", "critic"}``.
+      remember: ``(weights) -> BehaviourMemory`` at the start.
+      act: ``(key, weights, features[F], explore) -> action``.
+      value: ``(weights, features[..., F]) -> float32[...]``.
+      losses: ``(key, weights, memory, step_many, look, beliefs[N], alive[N]) -> (losses, Imagined, info)``.
+      replayed: ``(weights, memory, features[B, F, D], frames, start[B, F]) -> loss``: the critic on real rewards.
+      settle: ``(memory, weights, imagined) -> memory`` after an update.
+    """
+
+    init: Callable
+    remember: Callable
+    act: Callable
+    value: Callable
+    losses: Callable
+    replayed: Callable
+    settle: Callable
+
+
+def behaviour(
+    action: ActionSpace,
+    features: int,
+    *,
+    policy: str = "bounded_normal",
+    layers: int = 3,
+    critic_layers: int | None = None,
+    units: int = 256,
+    norm: str = "rms",
+    activation: Callable[[Array], Array] = jax.nn.silu,
+    actor_scale: float = 0.01,
+    critic: str = "two_hot",
+    horizon: int = 15,
+    gamma: float | Array = 1 - 1 / 333,
+    lam: float | Array = 0.95,
+    dynamics: float = 0.0,
+    entropy: float | Array = 3e-4,
+    normalise: bool = True,
+    slow_rate: float = 0.02,
+    slow_every: int = 1,
+    slow_target: bool = False,
+    slow_weight: float = 1.0,
+    reward_scale: float | Array = 1.0,
+) -> Behaviour:
+    r"""An actor and a critic taught by imagined trajectories of ``horizon`` steps from real beliefs.
+
+    .. math:: R_t &= r_t + \gamma c_t [(1 - \lambda) v(s_{t+1}) + \lambda R_{t+1}], \quad R_{H-1} = r_{H-1} + \gamma
+                     c_{H-1} v(s_H) \\
+              L_\pi &= -\sum_t w_t \left[ (1 - \rho) \log \pi(a_t \mid s_t)\, \mathrm{sg}\frac{R_t - v(s_t)}{S}
+                     + \rho \frac{R_t}{S} + \eta H[\pi(\cdot \mid s_t)] \right], \quad
+              L_v = -\sum_t w_t \log p(v = \mathrm{sg}(R_t) \mid s_t)
+
+    as means, :math:`w_t = \prod_{k<t} \gamma c_k` and 0 from a state where the world has ended. Rewards and
+    continuations :math:`r_t, c_t` belong to :math:`(s_t, a_t)`. Derivatives reach neither the model nor the beliefs
+    that imagination starts from.
+
+    Args:
+      action: any. features: entries of what actor and critic read.
+      policy: of continuous actions: ``"tanh_normal"`` (v1: mean ``5 tanh(m / 5)``, standard deviation
+        ``softplus(s + 5.0) + 1e-4``), ``"truncated_normal"`` (v2) or ``"bounded_normal"`` (v3: a Gaussian of mean
+        ``tanh(m)`` and standard deviation in 0.1 to 1, not squashed: the world clips it).
+      layers, units, norm, activation: of the networks; ``critic_layers`` where the critic has others.
+      actor_scale: of the actor's last layer at the start.
+      critic: ``"two_hot"`` or ``"normal"``, as in ``networks.scalar_head``.
+      horizon: imagined steps. gamma, lam: discount and trace, in ``[0, 1]``.
+      dynamics: :math:`\rho`, the share of the derivative through the model, in ``[0, 1]``; 0 is REINFORCE. Discrete
+        actions have no such derivative.
+      entropy: :math:`\eta`.
+      normalise: divide by ``S``, the running range of returns (5th to 95th percentile), at least 1; else ``S = 1``.
+      slow_rate, slow_every: the slow critic moves so far towards the critic every so many updates (v2: 1, 100).
+      slow_target: the slow critic gives ``v`` in the returns (v2); otherwise the critic does.
+      slow_weight: of a second critic loss, towards the slow critic's values (v3).
+      reward_scale: imagined and replayed rewards are multiplied by it before anything else.
+
+    Raises:
+      ValueError: a size or share outside its range; ``dynamics`` above 0 with discrete actions.
+
+    Source: Hafner et al. 2020 (arXiv 1912.01603) equation 6 to 8, 2021 (2010.02193) equations 4 to 6, 2023
+    (2301.04104) equations 5 to 7, and their released code.
+    """
+    continuous = isinstance(action, Continuous)
+    checks.choice("policy", policy, POLICIES)
+    horizon, slow_every = checks.integer("horizon", horizon, 1), checks.integer("slow_every", slow_every, 1)
+    for name, x in (("gamma", gamma), ("lam", lam), ("dynamics", dynamics), ("slow_rate", slow_rate)):
+        checks.number(name, x, 0.0, 1.0)
+    if dynamics > 0 and not continuous:
+        raise ValueError(f"dynamics must be 0 for discrete actions, which have no derivative, got {dynamics}")
+    outputs = 2 * action.dim if isinstance(action, Continuous) else action.n
+    widths = (checks.integer("features", features, 1), *[checks.integer("units", units, 1)] * layers)
+    needs_slow = slow_target or slow_weight > 0
+    critic_head = scalar_head(
+        features, kind=critic, layers=critic_layers or layers, units=units, norm=norm, activation=activation
+    )
+    sg = jax.lax.stop_gradient
+
+    def init(key: Key) -> PyTree:
+        key_hidden, key_out, key_critic = jax.random.split(key, 3)
+        out = init_linear(key_out, widths[-1], outputs, scale=actor_scale)
+        return {
+            "actor": {"hidden": init_normed(key_hidden, widths, norm), "out": out},
+            "critic": critic_head.init(key_critic),
+        }
+
+    def remember(weights: PyTree) -> BehaviourMemory:
+        slow = jax.tree.map(jnp.copy, weights["critic"]) if needs_slow else ()
+        return BehaviourMemory(slow, return_scale.none_seen(), jnp.zeros((), jnp.int32))
+
+    def actor(weights: PyTree, x: Array) -> Categorical | Normal | TanhNormal | TruncatedNormal:
+        hidden = apply_normed(weights["actor"]["hidden"], x, activation, norm)
+        return _distribution(policy if continuous else "categorical", apply_linear(weights["actor"]["out"], hidden))
+
+    def act(key: Key, weights: PyTree, x: Array, explore: bool) -> Array:
+        pi = actor(weights, x)
+        chosen = pi.sample(key) if explore else pi.mode()
+        return jnp.clip(chosen, -1.0, 1.0) if continuous else chosen.astype(jnp.int32)
+
+    def value(weights: PyTree, x: Array) -> Array:
+        return critic_head.predict(weights["critic"], x).mean()
+
+    def judge(weights: PyTree, memory: BehaviourMemory, x: Array) -> Array:
+        """``v`` in the returns."""
+        return critic_head.predict(memory.slow if slow_target else weights["critic"], x).mean()
+
+    def critic_loss(weights: PyTree, memory: BehaviourMemory, x: Array, target: Array) -> Array:
+        predicted = critic_head.predict(weights["critic"], x)
+        loss = -predicted.log_prob(sg(target))
+        if slow_weight > 0:
+            loss = loss - slow_weight * predicted.log_prob(sg(critic_head.predict(memory.slow, x).mean()))
+        return loss
+
+    def dream(key: Key, weights: PyTree, step_many: Callable, look: Callable, beliefs: PyTree) -> tuple:
+        """Imagined beliefs' features ``[H + 1, N, F]``, actions ``[H, N]`` and outcomes."""
+        acting = weights if dynamics > 0 else sg(weights)
+
+        def choose(key: Key, beliefs: PyTree, t: Array) -> tuple[Array, tuple]:
+            return actor(acting, sg(look(beliefs))).sample(key), ()
+
+        def stepped(key: Key, beliefs: PyTree, actions: Array) -> tuple[PyTree, Outcome]:
+            return step_many(key, beliefs, jnp.clip(actions, -1.0, 1.0) if policy == "bounded_normal" else actions)
+
+        last, path = imagine(key, stepped if continuous else step_many, sg(beliefs), choose, horizon)
+        seen: Trajectory = path if dynamics > 0 else sg(path)
+        x = jnp.concatenate([look(seen.belief), look(last)[None]])
+        return x if dynamics > 0 else sg(x), seen.action, seen.outcome
+
+    def losses(
+        key: Key,
+        weights: PyTree,
+        memory: BehaviourMemory,
+        step_many: Callable,
+        look: Callable,
+        beliefs: PyTree,
+        alive: Array,
+    ) -> tuple[dict[str, Array], Imagined, dict[str, Array]]:
+        x, actions, outcome = dream(key, weights, step_many, look, beliefs)
+        fixed = sg(weights)
+        values = judge(fixed, memory, x)
+        reward, discount = reward_scale * outcome.reward, gamma * outcome.discount
+        returns = lambda_returns(reward, discount, values[1:], lam)
+        weight = sg(discounts(outcome, gamma) * alive)
+        # The scale that these returns lead to is the one they are divided by.
+        scale = return_scale.observe(memory.scale, sg(returns))
+        divisor = return_scale.scale(scale) if normalise else jnp.ones(())
+        pi = actor(weights, sg(x[:-1]))
+        advantage = sg((returns - values[:-1]) / divisor)
+        pay = jnp.zeros(())
+        if dynamics < 1:
+            pay = pay + (1 - dynamics) * pi.log_prob(sg(actions)) * advantage
+        if dynamics > 0:
+            pay = pay + dynamics * returns / divisor
+        spread = _entropy(pi)
+        found = {
+            "actor": -jnp.mean(weight * (pay + entropy * spread)),
+            "critic": jnp.mean(weight * critic_loss(weights, memory, sg(x[:-1]), returns)),
+        }
+        info = {
+            "imagined_return": jnp.mean(returns),
+            "imagined_reward": jnp.mean(outcome.reward),
+            "value": jnp.mean(values),
+            "entropy": jnp.mean(spread),
+            "return_range": return_scale.scale(scale),
+            "advantage_size": jnp.mean(jnp.abs(advantage)),
+        }
+        return found, Imagined(sg(returns[0]), scale), sg(info)
+
+    def replayed(weights: PyTree, memory: BehaviourMemory, x: Array, frames: PyTree, start: Array) -> Array:
+        r"""The critic on real rewards, ``R_t`` bootstrapped by what imagination thinks of each frame.
+
+        A frame whose successor is another episode's first teaches nothing; the trace is cut before an episode's last
+        frame. Derivatives reach the features.
+        """
+        follows = ~frames.is_first[:, 1:] & frames.mask[:, 1:] & frames.mask[:, :-1]
+        last = jnp.concatenate([~follows[:, 1:], jnp.zeros_like(follows[:, :1])], axis=1)
+        discount = gamma * (1.0 - frames.terminated[:, 1:])
+        by_time = lambda x: jnp.swapaxes(x, 0, 1)  # noqa: E731
+        reward = reward_scale * frames.reward[:, 1:]
+        returns = by_time(
+            lambda_returns(by_time(reward), by_time(discount), by_time(start[:, 1:]), lam * (1.0 - by_time(last)))
+        )
+        loss = critic_loss(weights, memory, x[:, :-1], returns)
+        return jnp.sum(jnp.where(follows, loss, 0.0)) / follows.size
+
+    def settle(memory: BehaviourMemory, weights: PyTree, imagined: Imagined) -> BehaviourMemory:
+        updates = memory.updates + 1
+        slow = memory.slow
+        if needs_slow:
+            rate = jnp.where(updates % slow_every == 0, slow_rate, 0.0)
+            slow = jax.tree.map(lambda a, b: a + rate * (b - a), slow, weights["critic"])
+        return BehaviourMemory(slow, imagined.scale, updates)
+
+    return Behaviour(init, remember, act, value, losses, replayed, settle)
+
+
+def _distribution(kind: str, out: Array) -> Categorical | Normal | TanhNormal | TruncatedNormal:
+    if kind == "categorical":
+        return Categorical(out)
+    mean, raw = jnp.split(out, 2, axis=-1)
+    if kind == "bounded_normal":
+        return Normal(jnp.tanh(mean), 0.9 * jax.nn.sigmoid(raw + 2.0) + 0.1)
+    if kind == "truncated_normal":
+        return TruncatedNormal(jnp.tanh(mean), 2.0 * jax.nn.sigmoid(raw / 2.0) + 0.1)
+    return TanhNormal(5.0 * jnp.tanh(mean / 5.0), jax.nn.softplus(raw + _SPLUS_INVERSE_5) + 1e-4)
+
+
+_SPLUS_INVERSE_5 = 4.993239  # softplus of it is 5
+
+
+def _entropy(pi: Categorical | Normal | TanhNormal | TruncatedNormal) -> Array:
+    """Of a squashed Gaussian, which has no closed form, the Gaussian's before the squash (v1 uses none)."""
+    return Normal(pi.mean, pi.std).entropy() if isinstance(pi, TanhNormal) else pi.entropy()
