@@ -74,12 +74,14 @@ def settings_of(system: str, preset: str | None, overrides: dict[str, Any]) -> d
     return {**(agents.PRESETS[system][preset] if preset else {}), **overrides}
 
 
-def make_run(system: str, env: str, settings: dict[str, Any], steps: int, **env_options: Any) -> Train:
+def make_run(
+    system: str, env: str | Env, settings: dict[str, Any], steps: int, num_envs: int = 1, **env_options: Any
+) -> Train:
     """``make_train`` of a named system with settings."""
     page = agents.SYSTEMS[system]
     config = page.config(**settings)
     world = page.wrap(envs.make(env, **env_options), config)
-    return make_train(world, page.make(world, config), steps)
+    return make_train(world, page.make(world, config), steps, num_envs)
 
 
 def episode_returns(train: Train, chunk: Callable, seed: int) -> dict[str, list]:

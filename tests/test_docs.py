@@ -28,7 +28,9 @@ def test_environments_md_runs_and_prints_what_it_says(capsys):
     assert scope["robot"].spec.host
 
 
-@pytest.mark.parametrize(("name", "least"), [("tabular", 27), ("imagined_trials", 100), ("world_models", None)])
+@pytest.mark.parametrize(
+    ("name", "least"), [("tabular", 27), ("imagined_trials", 100), ("world_models", None), ("latent_models", None)]
+)
 def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):
     (code,) = blocks(f"docs/{name}.md", "python")
     exec(compile(code, f"{name}.md", "exec"), {"__name__": "example"})

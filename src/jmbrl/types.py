@@ -412,6 +412,25 @@ class Stage(NamedTuple):
     env_steps: int = 0
 
 
+class Critic(NamedTuple):
+    """An agent's policy and critic on its model's beliefs, for diagnostics.
+
+    Attributes:
+      act: ``(key, state, beliefs[N]) -> actions[N]``, the agent's state and no exploration.
+      value: ``(state, beliefs[N]) -> float32[N]``, the return that is expected.
+      gamma, lam: discount and trace of imagined returns.
+      horizon: imagined steps of them.
+      reward_scale: rewards are multiplied by it before anything else.
+    """
+
+    act: Callable
+    value: Callable
+    gamma: float | Array
+    lam: float | Array
+    horizon: int
+    reward_scale: float | Array = 1.0
+
+
 class Agent(NamedTuple):
     """A named system.
 
@@ -429,6 +448,7 @@ class Agent(NamedTuple):
       params: ``(state) -> Params`` the model's current parameters: for diagnostics. None without a model.
       stages: ``(env, steps) -> tuple[Stage, ...]`` for systems that learn in stages, with files in between; they have
         no phases, and record nothing.
+      critic: what judges the model's beliefs, where there is a critic of beliefs.
     """
 
     init: Callable
@@ -440,6 +460,7 @@ class Agent(NamedTuple):
     model: Model | None = None
     params: Callable | None = None
     stages: Callable | None = None
+    critic: Critic | None = None
 
 
 class DivergedError(RuntimeError):

@@ -68,6 +68,10 @@ TINY = {
         "hidden": 4, "memory_updates": 2, "memory_batch_size": 2, "length": 3, "population": 4, "rollouts": 1,
         "generations": 2, "train_in": "dream", "dream_horizon": 3, "check_rollouts": 2, "test_episodes": 1,
     },
+    "td_mpc2": {
+        "latent": 8, "encoder_hidden": 8, "hidden": 8, "critics": 2, "bins": 5, "batch_size": 4, "population": 8,
+        "proposals": 2, "elites": 2, "iterations": 2, "warmup": 20, "capacity": 64,
+    },
     "sac": {"hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64},
     "dqn": {
         "action_bins": 2, "hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64, "n_step": 2, "updates": 0.5,

@@ -22,6 +22,7 @@ MAKERS = {
 }
 CONTINUOUS = {
     "pddm": lambda spec: planners.mppi(spec, horizon=4, population=30, temperature=0.1, filter=0.7),
+    "policy_mppi": lambda spec: planners.policy_mppi(spec, horizon=4, population=30, elites=5, iterations=2),
     "gradient": lambda spec: planners.gradient(spec, horizon=4, restarts=3, steps=5),
     "gradient_differences": lambda spec: planners.gradient(
         spec, horizon=4, restarts=3, steps=5, derivative="differences"

@@ -34,6 +34,9 @@ MODELS = {
     "rssm": lambda: models.rssm(CONTINUOUS, deter=8, stoch=2, hidden=8, sight={"vectors": "normalized", "units": 8}),
     "rssm_v3": lambda: models.rssm(CONTINUOUS, memory_kind="block_gru", classes=3, norm="rms", mix=0.01, **RSSM),
     "rssm_v2_images": lambda: models.rssm(IMAGES, memory_kind="layer_norm_gru", classes=3, norm="none", **RSSM),
+    "decoder_free": lambda: models.decoder_free(
+        CONTINUOUS, latent=8, encoder_hidden=8, hidden=8, bins=5, learn_termination=True
+    ),
     "equations": equations,
     "residual": lambda: models.residual(equations(), (8,)),
     "world_model": lambda: models.world_model(IMAGES, latent=3, channels=(2, 4), hidden=4, learn_termination=True),
@@ -55,7 +58,7 @@ def case(request):
     return spec, replay, model, params, beliefs, actions
 
 
-def test_a_step_is_the_same_compiled_or_not_and_goes_in_again(case):
+def test_a_step_is_the_same_compiled_or_not_and_goes_in_again(case, request):
     spec, _, model, params, beliefs, actions = case
     assert model.data_kind is DataKind.SEQUENCES
     with jax.debug_key_reuse(True):
@@ -71,6 +74,10 @@ def test_a_step_is_the_same_compiled_or_not_and_goes_in_again(case):
     assert isinstance(outcome, Outcome)
     assert outcome.reward.shape == outcome.discount.shape == (5,)
     chex.assert_tree_all_finite(compiled)
+    if request.node.callspec.params["case"] == "decoder_free":
+        with pytest.raises(ValueError, match="decoder_free has no decoder"):
+            model.decode(params, compiled[0])
+        return
     decoded = jax.vmap(model.decode, in_axes=(None, 0))(params, compiled[0])
     assert decoded.shape == (5, *spec.obs_shape)
     assert decoded.dtype == spec.obs_dtype

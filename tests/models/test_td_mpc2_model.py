@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models.worlds import CONTINUOUS, DISCRETE, IMAGES, linear_replay
+from models.worlds import CONTINUOUS, IMAGES, linear_replay
 
 from jmbrl import data, learners, models
 from jmbrl.models import Unrolled
@@ -43,14 +43,16 @@ def numpy_mlp(layers, x, group):
 
 
 @pytest.mark.parametrize("simplicial", [True, False])
-def test_layers_equal_numpy_and_dropout_leaves_the_mean(simplicial):
-    layers = init_mish_mlp(KEY, (3, 300, 8), simplicial=simplicial)
+def test_layers_equal_numpy(simplicial):
+    layers = jax.jit(lambda key: init_mish_mlp(key, (3, 300, 8), simplicial=simplicial), compiler_options=FAST)(KEY)
     np.testing.assert_allclose(np.std(layers[0]["kernel"]), 0.02, rtol=0.1)
     x = jax.random.normal(jax.random.key(1), (5, 3))
-    np.testing.assert_allclose(
-        apply_mish_mlp(layers, x, group=4), numpy_mlp(layers, np.asarray(x, np.float64), 4), rtol=1e-4, atol=1e-6
-    )
-    assert not jnp.any(init_mish_mlp(KEY, (3, 4, 8), zero=True)[-1]["kernel"])
+    out = jax.jit(lambda layers, x: apply_mish_mlp(layers, x, group=4), compiler_options=FAST)(layers, x)
+    np.testing.assert_allclose(out, numpy_mlp(layers, np.asarray(x, np.float64), 4), rtol=1e-4, atol=1e-6)
+
+
+def test_dropout_leaves_the_mean_and_a_last_layer_may_begin_at_zero():
+    assert not np.any(init_mish_mlp(KEY, (3, 8), zero=True)[-1]["kernel"])
     # One plain layer shows what is dropped: a fifth of the entries, the others divided by 0.8.
     plain = ({"kernel": jnp.ones((1, 5000)), "bias": jnp.zeros(5000)},)
     out = np.asarray(apply_mish_mlp(plain, jnp.ones(1), dropout=0.2, key=KEY))
@@ -62,24 +64,26 @@ def test_a_number_as_two_bins_of_its_symlog():
     """Five bins from -2 to 2; e^0.25 - 1 lies a quarter of the way from the third to the fourth."""
     logits = jnp.asarray([0.3, -0.2, 0.5, 1.0, 0.0])
     log_p = np.asarray(jax.nn.log_softmax(logits))
-    found = SymlogTwoHot(logits, 2.0).log_prob(jnp.asarray(np.exp(0.25) - 1))
-    np.testing.assert_allclose(found, 0.75 * log_p[2] + 0.25 * log_p[3], rtol=1e-5)
-    np.testing.assert_allclose(SymlogTwoHot(logits, 2.0).log_prob(jnp.asarray(-1e6)), log_p[0], rtol=1e-5)
-    np.testing.assert_allclose(SymlogTwoHot(jnp.eye(5)[3] * 200, 2.0).mean(), np.e - 1, rtol=1e-5)
-    assert np.all(np.asarray(SymlogTwoHot(jnp.zeros((3, 101))).mean()) == 0.0)
+    log_prob = jax.jit(lambda x: SymlogTwoHot(logits, 2.0).log_prob(x), compiler_options=FAST)
+    wanted = [0.75 * log_p[2] + 0.25 * log_p[3], log_p[0]]
+    np.testing.assert_allclose(log_prob(jnp.asarray([np.exp(0.25) - 1, -1e6])), wanted, rtol=1e-5)
+    mean = jax.jit(lambda logits: SymlogTwoHot(logits, 2.0).mean(), compiler_options=FAST)
+    np.testing.assert_allclose(mean(jnp.stack([jnp.eye(5)[3] * 200, jnp.zeros(5)])), [np.e - 1, 0.0], rtol=1e-5)
+    assert mean(jnp.zeros((1, 5)))[0] == 0.0
 
 
 def test_values_start_at_zero_two_members_are_drawn_and_each_is_evaluated_by_its_own_weights():
     q = learners.q_ensemble(8, 1, hidden=6, members=5, bins=5)
-    weights = q.init(KEY)
+    weights = jax.jit(q.init, compiler_options=FAST)(KEY)
     x, action = jnp.ones((4, 8)), jnp.zeros((4, 1))
-    assert np.all(np.asarray(q.value(q.logits(weights, x, action, None))) == np.zeros((5, 4)))
+    values_of = jax.jit(lambda weights: q.value(q.logits(weights, x, action, None)), compiler_options=FAST)
+    assert np.all(np.asarray(values_of(weights)) == np.zeros((5, 4)))
     bias = jnp.arange(5.0)[:, None] * jnp.ones(5) * jnp.arange(5.0)
     weights = (*weights[:2], weights[2] | {"bias": bias})
-    logits = q.logits(weights, x, action, None)
+    logits = jax.jit(lambda weights: q.logits(weights, x, action, None), compiler_options=FAST)(weights)
     np.testing.assert_allclose(logits[:, 0], bias)
     both = jax.vmap(lambda key: q.logits(q.pair(key, weights), x[:1], action[:1], None)[:, 0, 1])
-    drawn = np.asarray(both(jax.random.split(KEY, 200)))
+    drawn = np.asarray(jax.jit(both, compiler_options=FAST)(jax.random.split(KEY, 200)))
     assert np.all(drawn[:, 0] != drawn[:, 1])
     assert set(drawn.ravel()) == {0.0, 1.0, 2.0, 3.0, 4.0}
     np.testing.assert_allclose(q.error(logits[0], jnp.full(4, 3.0)), np.log(5.0), rtol=1e-6)
@@ -87,15 +91,22 @@ def test_values_start_at_zero_two_members_are_drawn_and_each_is_evaluated_by_its
 
 def test_the_policys_density_is_the_gaussians_and_its_spread_is_bounded():
     policy = learners.policy_prior(8, 2, hidden=6, log_std=(-3.0, 1.0))
-    weights = policy.init(KEY)
+    weights = jax.jit(policy.init, compiler_options=FAST)(KEY)
     outputs = jnp.asarray([0.5, -0.5, 0.0, 100.0])  # means; log spreads of the middle, -1, and the upper bound, 1
     weights = (*weights[:2], {"kernel": jnp.zeros((6, 4)), "bias": outputs})
-    action, log_density = policy.sample(KEY, weights, jnp.ones((4000, 8)))
+    sample = jax.jit(policy.sample, compiler_options=FAST)
+    action, log_density = sample(KEY, weights, jnp.ones((4000, 8)))
     raw, std = np.arctanh(np.asarray(action[:, :1], np.float64)), np.exp(-1.0)
     np.testing.assert_allclose([raw.mean(), raw.std()], [0.5, std], atol=0.03)
     # E[-log N] of both entries: (1 + ln 2 pi) / 2 + log spread, each.
     np.testing.assert_allclose(-np.mean(log_density), 1.0 + np.log(2 * np.pi) + (-1.0 + 1.0), atol=0.07)
     np.testing.assert_allclose(policy.mode(weights, jnp.ones(8)), np.tanh([0.5, -0.5]), rtol=1e-6)
+
+
+PARTS = models.decoder_free_parts(CONTINUOUS, **SMALL, learn_termination=True)
+WEIGHTS = jax.jit(PARTS.model.init, compiler_options=FAST)
+UNROLL = jax.jit(PARTS.unroll, compiler_options=FAST)
+ENCODE, STEP = (jax.jit(f, compiler_options=FAST) for f in (PARTS.model.encode, PARTS.model.step))
 
 
 def window(is_first, mask, terminated=(False, False, False)):
@@ -116,39 +127,35 @@ def window(is_first, mask, terminated=(False, False, False)):
     ],
 )
 def test_only_rows_of_the_windows_first_episode_count(is_first, mask, alive):
-    parts = models.decoder_free_parts(CONTINUOUS, **SMALL)
-    path = parts.unroll(parts.model.init(KEY).weights, window(is_first, mask))
+    path = UNROLL(WEIGHTS(KEY).weights, window(is_first, mask))
     np.testing.assert_array_equal(path.alive[:, 0], alive)
 
 
 def test_latents_are_predicted_from_the_first_and_targets_are_encoded():
-    parts = models.decoder_free_parts(CONTINUOUS, **SMALL)
-    params, model = parts.model.init(KEY), parts.model
-    replay = linear_replay(40)
-    batch = data.sample_sequences(KEY, replay, 4, 3)
-    path = parts.unroll(params.weights, batch)
-    rows, belief = batch.transition, model.initial(params)
+    params = WEIGHTS(KEY)
+    batch = data.sample_sequences(KEY, linear_replay(40), 1, 3)
+    path = UNROLL(params.weights, batch)
+    rows, belief = batch.transition, PARTS.model.initial(params)
     true = jnp.asarray(True)
+    belief = ENCODE(KEY, params, belief, rows.action[0, 0], rows.obs[0, 0], true)
     for t in range(3):
-        if t == 0:
-            belief = model.encode(KEY, params, belief, rows.action[0, 0], rows.obs[0, 0], true)
         np.testing.assert_allclose(path.latents[t, 0], belief, atol=1e-6)
-        belief = model.step(KEY, params, belief, rows.action[0, t])[0]
-        target = model.encode(KEY, params, belief, rows.action[0, 0], rows.next_obs[0, t], true)
+        belief = STEP(KEY, params, belief, rows.action[0, t])[0]
+        target = ENCODE(KEY, params, belief, rows.action[0, 0], rows.next_obs[0, t], true)
         np.testing.assert_allclose(path.targets[t, 0], target, atol=1e-6)
     np.testing.assert_allclose(path.latents[3, 0], belief, atol=1e-6)
 
 
 def test_losses_by_hand():
     """Two windows, the second of one row. Squared errors 1, 2, 4 and 3; rewards of zero logits cost ln 5 each."""
-    parts = models.decoder_free_parts(CONTINUOUS, **SMALL, learn_termination=True)
-    weights = parts.model.init(KEY).weights
+    weights = WEIGHTS(KEY).weights
     weights["end"] = tuple(jax.tree.map(jnp.zeros_like, layer) for layer in weights["end"])
     off = jnp.sqrt(jnp.asarray([[1.0, 3.0], [2.0, 50.0], [4.0, 50.0]]))[..., None]
     latents = jnp.zeros((4, 2, 8)).at[1:].add(off)
     batch = jax.tree.map(lambda x: jnp.swapaxes(jnp.repeat(x, 2, axis=0), 0, 1), window((True,) * 3, (True,) * 3))
     alive = jnp.asarray([[True, True], [True, False], [True, False]])
-    total, info = parts.losses(weights, Unrolled(latents, jnp.zeros((3, 2, 8)), batch.transition, alive))
+    path = Unrolled(latents, jnp.zeros((3, 2, 8)), batch.transition, alive)
+    total, info = jax.jit(PARTS.losses, compiler_options=FAST)(weights, path)
     consistency = (1.0 * (1 + 3) / 2 + 0.5 * 2 + 0.25 * 4) / 3
     reward = (1 + 0.5 + 0.25) / 3 * np.log(5.0)
     np.testing.assert_allclose(info["consistency_loss"], consistency, rtol=1e-5)
@@ -157,19 +164,17 @@ def test_losses_by_hand():
     np.testing.assert_allclose(total, 20 * consistency + 0.1 * reward + np.log(2.0), rtol=1e-5)
 
 
-def test_a_learned_end_is_a_discount_and_a_terminal_row_teaches_it():
-    parts = models.decoder_free_parts(DISCRETE, **SMALL, learn_termination=True)
-    params = parts.model.init(KEY)
+def test_a_learned_end_is_a_discount():
+    params = WEIGHTS(KEY)
     params.weights["end"][-1]["bias"] = jnp.asarray([np.log(3.0)])
     params.weights["end"][-1]["kernel"] = jnp.zeros((6, 1))
-    outcome = parts.model.step(KEY, params, jnp.zeros(8), jnp.asarray(1))[1]
+    outcome = STEP(KEY, params, jnp.zeros(8), jnp.zeros(1))[1]
     np.testing.assert_allclose(outcome.discount, 0.25, rtol=1e-6)
 
 
 def test_there_is_no_decoder():
-    model = models.decoder_free(CONTINUOUS, **SMALL)
     with pytest.raises(ValueError, match="decoder_free has no decoder"):
-        model.decode(model.init(KEY), jnp.zeros(8))
+        PARTS.model.decode(WEIGHTS(KEY), jnp.zeros(8))
 
 
 @pytest.mark.parametrize(

@@ -97,9 +97,7 @@ def test_the_plan_is_an_elite_drawn_with_its_weight():
     objective = Objective(
         lambda key, actions: (gains, jnp.zeros((4, 0)), {}), lambda *a: None, None, propose=lambda *a: rows
     )
-    planner = planners.policy_mppi(
-        BOX, horizon=1, population=4, proposals=4, elites=3, iterations=1, temperature=1.0
-    )
+    planner = planners.policy_mppi(BOX, horizon=1, population=4, proposals=4, elites=3, iterations=1, temperature=1.0)
     plan = jax.jit(jax.vmap(lambda key: planner.plan(key, planner.init(), objective)[0][0, 0]), compiler_options=FAST)
     drawn = np.asarray(plan(jax.random.split(KEY, 4000)))
     shares = [np.mean(np.isclose(drawn, x)) for x in (0.1, 0.2, 0.3, 0.4)]
@@ -155,5 +153,5 @@ def test_bad_arguments_are_named(arguments, message):
 
 
 def test_discrete_actions_are_refused():
-    with pytest.raises(ValueError, match="policy_mppi needs continuous actions, got Discrete.*; use mppi"):
+    with pytest.raises(ValueError, match=r"policy_mppi needs continuous actions, got Discrete.*; use mppi"):
         planners.policy_mppi(Spec("coins", (2,), Discrete(3), 10))

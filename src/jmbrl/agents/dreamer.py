@@ -19,8 +19,7 @@ from jmbrl.learners import Behaviour, BehaviourMemory
 from jmbrl.models.guarded import guarded_update
 from jmbrl.progress import amount
 from jmbrl.rollout import no_action
-from jmbrl.types import Agent, Array, Key, Model, Params, PyTree, Spec, Transition
-
+from jmbrl.types import Agent, Array, Critic, Key, Model, Params, PyTree, Spec, Transition
 
 REFIT_EVERY = 500  # environment steps, at least, between two looks at the data's statistics, where a model has any
 
@@ -234,7 +233,20 @@ def dreamer(
     if jax.tree.leaves(jax.eval_shape(lambda key: model.init(key).stats, jax.random.key(0))):
         # A pass over all that was seen, which need not follow every update.
         phases = ((turns.period * -(-REFIT_EVERY // turns.period), refit), *phases)
-    return Agent(init, reset, act, record, phases, warmup, model, lambda state: params_of(state.weights, state.stats))
+
+    def look(state: DreamerState, beliefs: PyTree) -> Array:
+        return model.features(params_of(state.weights, state.stats), beliefs)
+
+    critic = Critic(
+        act=lambda key, state, beliefs: behaviour.act(key, state.weights, look(state, beliefs), False),
+        value=lambda state, beliefs: behaviour.value(state.weights, look(state, beliefs)),
+        gamma=behaviour.gamma,
+        lam=behaviour.lam,
+        horizon=behaviour.horizon,
+        reward_scale=behaviour.reward_scale,
+    )
+    params = lambda state: params_of(state.weights, state.stats)  # noqa: E731
+    return Agent(init, reset, act, record, phases, warmup, model, params, critic=critic)
 
 
 def separate_adam(

@@ -96,6 +96,10 @@ def planet(env: Env, config: PlaNetConfig = PlaNetConfig()) -> Agent:
         elites=config.elites,
         iterations=config.iterations,
         alpha=0.0,
+        std=1.0,
+        min_variance=0.0,
+        bounded=False,
+        warm_start=False,
     )
     return mpc(
         env.spec,

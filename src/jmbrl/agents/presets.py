@@ -264,7 +264,7 @@ PRESETS["dqn"] = {
 # Network, batch, an update every step and a target renewed every 1,000 of Young & Tian 2019 (arXiv 1903.03176); parts
 # and Adam's epsilon of Obando-Ceron & Castro 2021 (arXiv 2011.14826, their code, which updates every fourth step).
 # Ours: the range of returns (theirs is -100 to 100) and an epsilon that falls within 10,000 steps, for runs of 100,000.
-# Breakout at 50,000 steps, one seed: 7.3; with an update every fourth step 3.9, and noisy layers instead of epsilon 3.5.
+# Breakout at 50,000 steps, one seed: 7.3; with an update every fourth step 3.9, and then with noisy layers 3.5.
 # ``minatar_rainbow`` has all parts.
 PRESETS["dqn"]["minatar"] = {
     "conv": 16,

@@ -47,7 +47,6 @@ def joint_learner(
     value_scale: float | Array = 0.1,
     tau: float | Array = 0.01,
     entropy_scale: float | Array = 1e-4,
-    rho: float | Array = 0.5,
 ) -> JointLearner:
     r"""Temporal differences and a latent model on the same windows; see ``models.decoder_free`` for the latents.
 
@@ -65,14 +64,13 @@ def joint_learner(
     drop entries in both losses, and in no target.
 
     Args:
-      parts: the model. critics, policy: on its latents.
+      parts: the model, whose :math:`\rho` it is. critics, policy: on its latents.
       actions: ``A``.
       gamma: discount.
       learning_rate: of Adam. encoder_scale: times it for the encoder.
       max_grad_norm: of model and values together, and of the policy.
       value_scale, entropy_scale: :math:`c_q, c_\pi`.
       tau: share of the values in their slow copy at each update, and of the last batch in :math:`S`.
-      rho: as the model's.
 
     ``info``: the losses, ``value`` (mean of the policy's), ``spread``, ``entropy`` (of the Gaussian, nats) and the
     counters of ``health.accept``; an update with a number that is not finite changes nothing.

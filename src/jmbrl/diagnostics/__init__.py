@@ -4,6 +4,10 @@ Of tables: their values and policies, and how planning fills them in.
 """
 
 from jmbrl.diagnostics.calibration import calibration, calibration_by_horizon
+from jmbrl.diagnostics.imagined_returns import imagined_returns, returns_to_go
+from jmbrl.diagnostics.latent import diagnose_latent
+from jmbrl.diagnostics.latent_calibration import continuation_calibration, kl_per_latent, reward_calibration
+from jmbrl.diagnostics.latent_figures import save_latent
 from jmbrl.diagnostics.model_error import model_error
 from jmbrl.diagnostics.recalibration import recalibrate
 from jmbrl.diagnostics.report import collect, diagnose, diagnose_agent
@@ -17,15 +21,22 @@ __all__ = [
     "calibration",
     "calibration_by_horizon",
     "collect",
+    "continuation_calibration",
     "diagnose",
     "diagnose_agent",
+    "diagnose_latent",
+    "imagined_returns",
     "keeps_up",
+    "kl_per_latent",
     "latency",
     "model_error",
     "open_loop",
     "planning_frames",
     "real_windows",
     "recalibrate",
+    "returns_to_go",
+    "reward_calibration",
+    "save_latent",
     "value_map",
     "variance_shares",
 ]

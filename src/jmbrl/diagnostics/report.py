@@ -11,6 +11,8 @@ from matplotlib.figure import Figure
 from jmbrl import checks, data
 from jmbrl.diagnostics import figures
 from jmbrl.diagnostics.calibration import calibration, calibration_by_horizon
+from jmbrl.diagnostics.latent import CONTEXT, diagnose_latent
+from jmbrl.diagnostics.latent_figures import save_latent
 from jmbrl.diagnostics.model_error import model_error
 from jmbrl.diagnostics.model_figures import model_page
 from jmbrl.diagnostics.recalibration import recalibrate
@@ -20,8 +22,9 @@ from jmbrl.diagnostics.windows import open_loop, particles, vectors, watch
 from jmbrl.train import make_train
 from jmbrl.types import Agent, DataKind, Env, Key, Model, Params, PyTree, Transition
 
+EPISODES, WINDOWS, CALLS = 4, 256, 100
 MAX_STEPS = 500  # of an episode that is looked at
-SEQUENCE_CONTEXT = 5  # observations that a recurrent model sees first
+SEQUENCE_CONTEXT = CONTEXT  # observations that a recurrent model sees first
 PARTICLES = 50
 FAN_WINDOWS = 128  # whose futures are sampled, each PARTICLES times
 MAX_DIMENSIONS = 256  # whose numbers are told one by one
@@ -30,6 +33,9 @@ NUMBERS = 2**21  # of the real windows, at most: images are looked at in fewer o
 
 def diagnose(directory: str | Path, seed: int | None = None, **options: Any) -> dict[str, Any]:
     """Examine the model of a run: writes ``diagnostics.json`` and ``diagnostics.png`` beside it.
+
+    Of a model that filters sequences (``Model.watch``) the numbers have ``latent``, of ``diagnose_latent``, and there
+    are ``latent.png`` and ``open_loop.gif`` or, of vectors, ``open_loop.png``.
 
     Args:
       directory: of a run made by ``jmbrl train``; its newest intact checkpoint is read.
@@ -49,11 +55,17 @@ def diagnose(directory: str | Path, seed: int | None = None, **options: Any) -> 
     opened = open_run(directory)
     state = opened.one(seed).agent
     seed = opened.seeds[0] if seed is None else seed
-    numbers, figure = diagnose_agent(opened.env, opened.agent, state, jax.random.key(seed), **options)
+    key = jax.random.key(seed)
+    numbers, figure, seen = _examined(opened.env, opened.agent, state, key, **options)
     config = opened.config
     about = {"system": config["system"], "env": config["env"], "seed": seed, "env_steps": opened.env_steps}
     numbers = about | (without_pixels(numbers) if np.prod(opened.env.spec.obs_shape) > MAX_DIMENSIONS else numbers)
-    figure.suptitle(f"{about['system']} on {about['env']}, seed {seed}, {opened.env_steps} steps", fontsize="medium")
+    title = f"{about['system']} on {about['env']}, seed {seed}, {opened.env_steps} steps"
+    if opened.agent.model.watch is not None:
+        report = diagnose_latent(jax.random.fold_in(key, 1), opened.agent, state, seen)
+        numbers["latent"] = jax.tree.map(_plain, report.numbers)
+        save_latent(directory, opened.env.spec, report, title)
+    figure.suptitle(title, fontsize="medium")
     write_json(Path(directory) / "diagnostics.json", numbers)
     figures.save(figure, Path(directory) / "diagnostics.png")
     return numbers
@@ -66,9 +78,9 @@ def diagnose_agent(
     key: Key,
     *,
     horizon: int | None = None,
-    episodes: int = 4,
-    windows: int = 256,
-    calls: int = 100,
+    episodes: int = EPISODES,
+    windows: int = WINDOWS,
+    calls: int = CALLS,
 ) -> tuple[dict[str, Any], Figure]:
     """Let an agent act in fresh episodes, without exploration, and hold its model against what happened.
 
@@ -89,6 +101,20 @@ def diagnose_agent(
     Raises:
       ValueError: the agent has no model.
     """
+    return _examined(env, agent, agent_state, key, horizon, episodes, windows, calls)[:2]
+
+
+def _examined(
+    env: Env,
+    agent: Agent,
+    agent_state: PyTree,
+    key: Key,
+    horizon: int | None = None,
+    episodes: int = EPISODES,
+    windows: int = WINDOWS,
+    calls: int = CALLS,
+) -> tuple[dict[str, Any], Figure, data.Replay]:
+    """``diagnose_agent``, and the episodes that it looked at."""
     if agent.model is None or agent.params is None:
         raise ValueError("agent must have a model to be diagnosed, got one without (agent.model is None)")
     steps = min(env.spec.max_steps, MAX_STEPS)
@@ -108,7 +134,7 @@ def diagnose_agent(
     }
     numbers = jax.tree.map(_plain, numbers)
     episode = imagined_episode(key_episode, model, params, seen, context)
-    return numbers, model_page(numbers, episode, env.spec.obs_names)
+    return numbers, model_page(numbers, episode, env.spec.obs_names), seen
 
 
 def examine(

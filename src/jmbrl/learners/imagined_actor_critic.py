@@ -64,6 +64,7 @@ class Behaviour(NamedTuple):
       losses: ``(key, weights, memory, step_many, look, beliefs[N], alive[N]) -> (losses, Imagined, info)``.
       replayed: ``(weights, memory, features[B, F, D], frames, start[B, F]) -> loss``: the critic on real rewards.
       settle: ``(memory, weights, imagined) -> memory`` after an update.
+      gamma, lam, horizon, reward_scale: as it was made with.
     """
 
     init: Callable
@@ -73,6 +74,10 @@ class Behaviour(NamedTuple):
     losses: Callable
     replayed: Callable
     settle: Callable
+    gamma: float | Array
+    lam: float | Array
+    horizon: int
+    reward_scale: float | Array
 
 
 def behaviour(
@@ -265,7 +270,9 @@ def behaviour(
             slow = jax.tree.map(lambda a, b: a + rate * (b - a), slow, weights["critic"])
         return BehaviourMemory(slow, imagined.scale, updates)
 
-    return Behaviour(init, remember, act, value, losses, replayed, settle)
+    return Behaviour(
+        init, remember, act, value, losses, replayed, settle, gamma, lam, horizon, reward_scale
+    )
 
 
 def _distribution(kind: str, out: Array) -> Categorical | Normal | TanhNormal | TruncatedNormal:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks
+from jmbrl.networks import fast_normal
 from jmbrl.planners.sampling import draw_table, entropy, moments, ranked, shift, truncated_normal
 from jmbrl.types import Array, Continuous, Key, Objective, Planner, Spec
 
@@ -30,6 +31,8 @@ def cem(
     alpha: float = 0.1,
     std: float = 0.5,
     min_variance: float = 1e-3,
+    bounded: bool = True,
+    warm_start: bool = True,
 ) -> Planner:
     r"""Refit a search distribution to its best samples, a few times; return its mean.
 
@@ -53,6 +56,9 @@ def cem(
       alpha: weight of the old distribution, in ``[0, 1]``.
       std: initial standard deviation in units of the action box ``[-1, 1]``; 0.5 = the formula above.
       min_variance: early stop; 0 never stops.
+      bounded: keep the spread inside the box as above. False: samples :math:`\mu + \sqrt v \mathcal N` clipped to the box
+        (PlaNet; continuous actions).
+      warm_start: False: every decision starts from the middle of the box (from even chances), not from the plan before.
 
     Returns:
       A ``Planner``; ``info`` holds ``return`` (best seen), ``spread`` (final mean standard deviation or, for
@@ -61,7 +67,8 @@ def cem(
     Raises:
       ValueError: a number outside its range.
 
-    Source: Chua et al. 2018 (arXiv 1805.12114) section 5 and the released optimiser.
+    Source: Chua et al. 2018 (arXiv 1805.12114) section 5 and the released optimiser; Hafner et al. 2019 (arXiv
+    1811.04551), algorithm 2, without bounds and warm start.
     """
     horizon = checks.integer("horizon", horizon, 1)
     population = checks.integer("population", population, 2)
@@ -70,7 +77,7 @@ def cem(
     alpha = checks.number("alpha", alpha, 0.0, 1.0)
     std = checks.number("std", std, 1e-6)
     family = (
-        _gaussian(horizon, spec.action.dim, population, alpha, std)
+        _gaussian(horizon, spec.action.dim, population, alpha, std, bounded)
         if isinstance(spec.action, Continuous)
         else (_categorical(horizon, spec.action.n, population, alpha))
     )
@@ -112,12 +119,12 @@ def cem(
         return mode(search), search.mean, {**info, **extra}
 
     def shift_state(state: Array, k: int) -> Array:
-        return shift(state, k, init()[0])
+        return shift(state, k, init()[0]) if warm_start else init()
 
     return Planner(init, plan, shift_state, horizon)
 
 
-def _gaussian(horizon: int, dim: int, population: int, alpha: float, std: float) -> tuple:
+def _gaussian(horizon: int, dim: int, population: int, alpha: float, std: float, bounded: bool) -> tuple:
     def init() -> Array:
         return jnp.zeros((horizon, dim))
 
@@ -125,6 +132,9 @@ def _gaussian(horizon: int, dim: int, population: int, alpha: float, std: float)
         return state, jnp.full((horizon, dim), std**2)
 
     def draw(key: Key, search: _Search) -> Array:
+        if not bounded:
+            noise = fast_normal(key, (population, horizon, dim))
+            return jnp.clip(search.mean + jnp.sqrt(search.spread) * noise, -1.0, 1.0)
         to_bounds = jnp.minimum((search.mean + 1) / 2, (1 - search.mean) / 2) ** 2
         return truncated_normal(key, search.mean, jnp.sqrt(jnp.minimum(to_bounds, search.spread)), population)
 
