@@ -144,8 +144,9 @@ def at_bar(rows: list[dict[str, Any]], task: str, arm: str, bar: float | None) -
     row = next(r for r in rows if (r["setting"], r["arm"]) == (task, arm))
     seen = next(r for r in rows if (r["setting"], r["arm"]) == (to_bar(task), arm))
     fits = row["median"] >= bar
-    text = f"{task}: {arm} ends at {row['median']:.4g}, bar {bar:g}, which {seen['reached']} of {seen['seeds']} seeds "
-    return fits, text + f"reached, the median seed after {seen['median']:g} steps: {'yes' if fits else 'no'}"
+    when = f"median after {seen['median']:g} steps, never: {seen['metric'].rpartition(' ')[2]}"
+    text = f"{task}: {arm} ends at {row['median']:.4g}, bar {bar:g}; {seen['reached']} of {seen['seeds']} seeds reached "
+    return fits, text + f"it ({when}: {'yes' if fits else 'no'}"
 
 
 def two_sided(rows: list[dict[str, Any]], pairs: list[tuple[str, str, str]]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from jmbrl.types import Agent, Continuous, Discrete, Params, Sequence, Spec, Tra
 from worlds import line
 
 SPEC = Spec("box", (2,), Continuous((-1.0,), (1.0,)), 20)
-SIZES = {"latent": 8, "group": 4, "encoder_hidden": 6, "hidden": 6, "bins": 5}
+SIZES: dict = {"latent": 8, "group": 4, "encoder_hidden": 6, "hidden": 6, "bins": 5}
 SMALL = agents.TDMPC2Config(
     latent=16, encoder_hidden=16, hidden=32, critics=2, learning_rate=3e-3, batch_size=32, population=48, proposals=8,
     elites=8, iterations=3, temperature=5.0, gamma=0.9, tau=0.05, limit=4.0, bins=41, warmup=100, capacity=300,
@@ -159,9 +159,7 @@ def test_the_spread_by_hand():
 # ------------------------------------------------------------------------------------- the system
 
 
-@pytest.mark.parametrize(
-    ("num_envs", "updates", "total"), [(2, 3, 36 + 3 * 6), (1, 0.5, 6 + 3)]
-)
+@pytest.mark.parametrize(("num_envs", "updates", "total"), [(2, 3, 36 + 3 * 6), (1, 0.5, 6 + 3)])
 def test_the_steps_of_the_warmup_are_made_up_for_at_once(num_envs, updates, total):
     """A learner that only counts its updates: 12 steps of warm-up, then 8 of training."""
     nothing = jnp.zeros(())

@@ -37,7 +37,7 @@ def run(learner, weights, step_many, beliefs, alive=None):
 
 
 def test_an_imagined_reward_belongs_to_the_step_that_earned_it():
-    """By hand with gamma 0.9, lambda 0.5 and values 0: R_2 = 3, R_1 = 2 + 0.9 * 0.5 * 0.5 * 3, R_0 = 1 + 0.9 * 0.5 R_1."""
+    """By hand with gamma 0.9, lambda 0.5, values 0: R_2 = 3, R_1 = 2 + 0.9 * 0.5 * 0.5 * 3, R_0 = 1 + 0.9 * 0.5 R_1."""
     learner = behaviour(BOX, 1, horizon=3, gamma=0.9, lam=0.5, **PLAIN)
     weights = learner.init(KEY)
     losses, imagined, info = run(learner, weights, counting, jnp.zeros((2, 1)))
@@ -158,7 +158,7 @@ def test_a_slow_target_and_a_slow_pull_use_the_slow_critic():
     learner = behaviour(BOX, 1, horizon=1, gamma=0.5, **options)
     weights = learner.init(KEY)
     memory = learner.remember(weights)
-    slow = jax.tree.map(jnp.copy, weights["critic"]) | {"out": {"kernel": jnp.zeros((4, 1)), "bias": jnp.asarray([6.0])}}
+    slow = memory.slow | {"out": {"kernel": jnp.zeros((4, 1)), "bias": jnp.asarray([6.0])}}
     look = lambda belief: belief  # noqa: E731
     step = lambda key, beliefs, actions: (beliefs, outcome(jnp.ones(len(actions)), jnp.ones(len(actions))))  # noqa: E731
     losses, imagined, _ = learner.losses(

@@ -52,7 +52,7 @@ def test_one_update_by_hand():
         np.testing.assert_array_equal(rows[:3], np.full((3, 3, 2), 0.25))
         assert np.abs(rows).max() <= 1.0
     np.testing.assert_allclose(np.std(SEEN[0][3:, 1, 0]), 0.5, rtol=0.3)
-    mean, std = np.asarray(state.mean, np.float64), None
+    mean, std, best = np.asarray(state.mean, np.float64), np.zeros((3, 2)), np.zeros((8, 3, 2))
     for rows in SEEN:
         value = -np.sum((rows - np.asarray(TARGET)) ** 2, axis=(1, 2))
         best = rows[np.argsort(-value)[:8]]

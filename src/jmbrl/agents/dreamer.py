@@ -261,9 +261,7 @@ def separate_adam(
         clipped = optax.chain(optax.clip_by_global_norm(max_grad_norm), optax.adam(rate, eps=eps))
         return optax.chain(clipped, optax.add_decayed_weights(-decay)) if decay else clipped
 
-    parts = {"model": one(model), "actor": one(actor), "critic": one(critic)}
-
     def labels(weights: PyTree) -> PyTree:
         return {name: jax.tree.map(lambda _, name=name: name, part) for name, part in weights.items()}
 
-    return optax.partition(parts, labels)
+    return optax.partition({"model": one(model), "actor": one(actor), "critic": one(critic)}, labels)

@@ -147,6 +147,6 @@ def _applied(optimizer: optax.GradientTransformation, grads: PyTree, opt: PyTree
     return optax.apply_updates(weights, steps), opt
 
 
-def _encoder(weights: dict) -> dict[str, bool]:
+def _encoder(weights: dict) -> dict:
     """Which parts of model and values are the encoder."""
     return {"model": {name: name == "encoder" for name in weights["model"]}, "critics": False}

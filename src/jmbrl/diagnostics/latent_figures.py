@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jmbrl import film
 from jmbrl.diagnostics import figures
@@ -83,7 +84,7 @@ def divergences(axis: Axes, kl: dict[str, Any]) -> None:
     values = np.asarray(kl["per_latent"], float)
     axis.bar(np.arange(1, len(values) + 1), values, width=1.0, color=figures.COLOURS[5])
     axis.set(xlabel="latent, sorted", ylabel="KL, nats")
-    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axis.set_title(f"{kl['active']} of {len(values)} latents active, {kl['total']:.2f} nats")
 
 

@@ -270,9 +270,7 @@ def behaviour(
             slow = jax.tree.map(lambda a, b: a + rate * (b - a), slow, weights["critic"])
         return BehaviourMemory(slow, imagined.scale, updates)
 
-    return Behaviour(
-        init, remember, act, value, losses, replayed, settle, gamma, lam, horizon, reward_scale
-    )
+    return Behaviour(init, remember, act, value, losses, replayed, settle, gamma, lam, horizon, reward_scale)
 
 
 def _distribution(kind: str, out: Array) -> Categorical | Normal | TanhNormal | TruncatedNormal:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks, data
-from jmbrl.data import Frames
+from jmbrl.data import Frames, normalizer
 from jmbrl.models.codec import codec
 from jmbrl.models.rssm_core import PATHS, RSSMBelief, expected, latents, memory
 from jmbrl.models.rssm_losses import Scales, divergence, ends, masked_mean, overshoot
@@ -133,13 +133,13 @@ def rssm(
         parts = {"codec": sees, "memory": remembers, "prior": guesses, "posterior": looks, "reward": pays}
         parts |= {"continue": goes_on} if learn_termination else {}
         weights = {name: part.init(k) for (name, part), k in zip(parts.items(), jax.random.split(key, 6), strict=False)}
-        stats = {"obs": sees.empty_stats(), "reward": data.normalizer.identity(1) if normalises else ()}
+        stats = {"obs": sees.empty_stats(), "reward": normalizer.identity(1) if normalises else ()}
         return Params(weights, stats)
 
     def set_stats(params: Params, rows: Transition, mask: Array) -> Params:
         stats = {"obs": sees.fit_stats(params.stats["obs"], rows, mask), "reward": params.stats["reward"]}
         if normalises:
-            stats["reward"] = data.normalizer.fit(rows.reward[:, None], mask, params.stats["reward"])
+            stats["reward"] = normalizer.fit(rows.reward[:, None], mask, params.stats["reward"])
         return params._replace(stats=stats)
 
     def initial(params: Params) -> RSSMBelief:
@@ -180,7 +180,7 @@ def rssm(
         seen = features(params, belief)
         reward = pays.predict(params.weights["reward"], seen).mean()
         if normalises:
-            reward = data.normalizer.denormalize(params.stats["reward"], reward[..., None])[..., 0]
+            reward = normalizer.denormalize(params.stats["reward"], reward[..., None])[..., 0]
         lead = reward.shape
         going = jnp.ones(lead)
         if learn_termination:
@@ -233,7 +233,7 @@ def rssm(
         parts = sees.decode(params.weights["codec"], params.stats["obs"], shown)
         reward = frames.reward
         if normalises:
-            reward = data.normalizer.normalize(params.stats["reward"], reward[..., None])[..., 0]
+            reward = normalizer.normalize(params.stats["reward"], reward[..., None])[..., 0]
         losses, info = divergence(seen, prior, mask, scales, free_nats, free_mean)
         losses["reconstruction"] = masked_mean(sees.loss(params.stats["obs"], parts, frames.obs), mask)
         paid = pays.predict(params.weights["reward"], x).log_prob(reward)

@@ -56,9 +56,9 @@ def cem(
       alpha: weight of the old distribution, in ``[0, 1]``.
       std: initial standard deviation in units of the action box ``[-1, 1]``; 0.5 = the formula above.
       min_variance: early stop; 0 never stops.
-      bounded: keep the spread inside the box as above. False: samples :math:`\mu + \sqrt v \mathcal N` clipped to the box
-        (PlaNet; continuous actions).
-      warm_start: False: every decision starts from the middle of the box (from even chances), not from the plan before.
+      bounded: keep the spread inside the box as above. False: samples :math:`\mu + \sqrt v \mathcal N`, clipped
+        to the box (PlaNet; continuous actions).
+      warm_start: False: every decision starts from the middle of the box (from even chances), not from the last plan.
 
     Returns:
       A ``Planner``; ``info`` holds ``return`` (best seen), ``spread`` (final mean standard deviation or, for
