@@ -12,23 +12,12 @@ import jax.numpy as jnp
 
 from jmbrl import checks
 from jmbrl.learners import return_scale
+from jmbrl.learners.actor_network import Actions, actor_network, entropy_of
 from jmbrl.learners.lambda_returns import lambda_returns
 from jmbrl.learners.return_scale import ReturnScale
-from jmbrl.networks import (
-    Categorical,
-    Normal,
-    TanhNormal,
-    TruncatedNormal,
-    apply_linear,
-    apply_normed,
-    init_linear,
-    init_normed,
-    scalar_head,
-)
+from jmbrl.networks import scalar_head
 from jmbrl.rollout import discounts, imagine
 from jmbrl.types import ActionSpace, Array, Continuous, Key, Outcome, PyTree, Trajectory
-
-POLICIES = ("tanh_normal", "truncated_normal", "bounded_normal")
 
 
 class BehaviourMemory(NamedTuple):
@@ -118,9 +107,7 @@ def behaviour(
 
     Args:
       action: any. features: entries of what actor and critic read.
-      policy: of continuous actions: ``"tanh_normal"`` (v1: mean ``5 tanh(m / 5)``, standard deviation
-        ``softplus(s + 5.0) + 1e-4``), ``"truncated_normal"`` (v2) or ``"bounded_normal"`` (v3: a Gaussian of mean
-        ``tanh(m)`` and standard deviation in 0.1 to 1, not squashed: the world clips it).
+      policy: of continuous actions, one of ``actor_network``'s.
       layers, units, norm, activation: of the networks; ``critic_layers`` where the critic has others.
       actor_scale: of the actor's last layer at the start.
       critic: ``"two_hot"`` or ``"normal"``, as in ``networks.scalar_head``.
@@ -141,35 +128,27 @@ def behaviour(
     (2301.04104) equations 5 to 7, and their released code.
     """
     continuous = isinstance(action, Continuous)
-    checks.choice("policy", policy, POLICIES)
     horizon, slow_every = checks.integer("horizon", horizon, 1), checks.integer("slow_every", slow_every, 1)
     for name, x in (("gamma", gamma), ("lam", lam), ("dynamics", dynamics), ("slow_rate", slow_rate)):
         checks.number(name, x, 0.0, 1.0)
     if dynamics > 0 and not continuous:
         raise ValueError(f"dynamics must be 0 for discrete actions, which have no derivative, got {dynamics}")
-    outputs = 2 * action.dim if isinstance(action, Continuous) else action.n
-    widths = (checks.integer("features", features, 1), *[checks.integer("units", units, 1)] * layers)
     needs_slow = slow_target or slow_weight > 0
-    critic_head = scalar_head(
-        features, kind=critic, layers=critic_layers or layers, units=units, norm=norm, activation=activation
-    )
+    body = {"units": units, "norm": norm, "activation": activation}
+    network = actor_network(action, features, policy=policy, layers=layers, scale=actor_scale, **body)
+    critic_head = scalar_head(features, kind=critic, layers=critic_layers or layers, **body)
     sg = jax.lax.stop_gradient
 
     def init(key: Key) -> PyTree:
-        key_hidden, key_out, key_critic = jax.random.split(key, 3)
-        out = init_linear(key_out, widths[-1], outputs, scale=actor_scale)
-        return {
-            "actor": {"hidden": init_normed(key_hidden, widths, norm), "out": out},
-            "critic": critic_head.init(key_critic),
-        }
+        key_actor, key_critic = jax.random.split(key)
+        return {"actor": network.init(key_actor), "critic": critic_head.init(key_critic)}
 
     def remember(weights: PyTree) -> BehaviourMemory:
         slow = jax.tree.map(jnp.copy, weights["critic"]) if needs_slow else ()
         return BehaviourMemory(slow, return_scale.none_seen(), jnp.zeros((), jnp.int32))
 
-    def actor(weights: PyTree, x: Array) -> Categorical | Normal | TanhNormal | TruncatedNormal:
-        hidden = apply_normed(weights["actor"]["hidden"], x, activation, norm)
-        return _distribution(policy if continuous else "categorical", apply_linear(weights["actor"]["out"], hidden))
+    def actor(weights: PyTree, x: Array) -> Actions:
+        return network.distribution(weights["actor"], x)
 
     def act(key: Key, weights: PyTree, x: Array, explore: bool) -> Array:
         pi = actor(weights, x)
@@ -230,7 +209,7 @@ def behaviour(
             pay = pay + (1 - dynamics) * pi.log_prob(sg(actions)) * advantage
         if dynamics > 0:
             pay = pay + dynamics * returns / divisor
-        spread = _entropy(pi)
+        spread = entropy_of(pi)
         found = {
             "actor": -jnp.mean(weight * (pay + entropy * spread)),
             "critic": jnp.mean(weight * critic_loss(weights, memory, sg(x[:-1]), returns)),
@@ -271,22 +250,3 @@ def behaviour(
         return BehaviourMemory(slow, imagined.scale, updates)
 
     return Behaviour(init, remember, act, value, losses, replayed, settle, gamma, lam, horizon, reward_scale)
-
-
-def _distribution(kind: str, out: Array) -> Categorical | Normal | TanhNormal | TruncatedNormal:
-    if kind == "categorical":
-        return Categorical(out)
-    mean, raw = jnp.split(out, 2, axis=-1)
-    if kind == "bounded_normal":
-        return Normal(jnp.tanh(mean), 0.9 * jax.nn.sigmoid(raw + 2.0) + 0.1)
-    if kind == "truncated_normal":
-        return TruncatedNormal(jnp.tanh(mean), 2.0 * jax.nn.sigmoid(raw / 2.0) + 0.1)
-    return TanhNormal(5.0 * jnp.tanh(mean / 5.0), jax.nn.softplus(raw + _SPLUS_INVERSE_5) + 1e-4)
-
-
-_SPLUS_INVERSE_5 = 4.993239  # softplus of it is 5
-
-
-def _entropy(pi: Categorical | Normal | TanhNormal | TruncatedNormal) -> Array:
-    """Of a squashed Gaussian, which has no closed form, the Gaussian's before the squash (v1 uses none)."""
-    return Normal(pi.mean, pi.std).entropy() if isinstance(pi, TanhNormal) else pi.entropy()
