@@ -14,7 +14,7 @@ test: $(VENV)/.installed-dev
 	$(RUN)/python -m pytest -m "not slow" $(WORKERS)
 
 test-all: $(VENV)/.installed-dev
-	$(RUN)/python -m pytest $(WORKERS)
+	AS_USERS=1 $(RUN)/python -m pytest $(WORKERS)
 
 lint: $(VENV)/.installed-dev
 	$(RUN)/ruff check .

@@ -50,6 +50,7 @@ class Arm(NamedTuple):
 
 
 RANDOM_EPISODES = 100
+QUICK_PLANS = {"updates": 5, "population": 20, "elites": 4, "iterations": 2}
 QUICK = {"steps": 640, "every": 200, "episodes": 2, "seeds": 1}
 
 
@@ -71,7 +72,8 @@ def curves(cells: common.Cells, tasks: dict[str, Task], arm: Arm, quick: bool) -
     task = tasks[arm.task]._replace(**QUICK) if quick else tasks[arm.task]
     steps, every = (task.steps, task.every) if quick else (arm.steps or task.steps, arm.every or task.every)
     episodes = task.episodes if quick or arm.system != "random" else RANDOM_EPISODES
-    settings = common.settings_of(arm.system, arm.preset, dict(arm.changes))
+    faster = QUICK_PLANS if quick and arm.system == "planet" else {}
+    settings = common.settings_of(arm.system, arm.preset, {**arm.changes, **faster})
 
     def compute() -> dict[str, Any]:
         print(f"{arm.task}/{arm.name}: up to {steps} steps, {task.seeds} seeds side by side", flush=True)
@@ -145,7 +147,9 @@ def at_bar(rows: list[dict[str, Any]], task: str, arm: str, bar: float | None) -
     seen = next(r for r in rows if (r["setting"], r["arm"]) == (to_bar(task), arm))
     fits = row["median"] >= bar
     when = f"median after {seen['median']:g} steps, never: {seen['metric'].rpartition(' ')[2]}"
-    text = f"{task}: {arm} ends at {row['median']:.4g}, bar {bar:g}; {seen['reached']} of {seen['seeds']} seeds reached "
+    text = (
+        f"{task}: {arm} ends at {row['median']:.4g}, bar {bar:g}; {seen['reached']} of {seen['seeds']} seeds reached "
+    )
     return fits, text + f"it ({when}: {'yes' if fits else 'no'}"
 
 

@@ -31,6 +31,15 @@ def all_finite(tree: PyTree) -> Array:
     return jnp.all(jnp.asarray([jnp.all(jnp.isfinite(x)) for x in leaves], bool))
 
 
+def all_of(*flags: Array) -> Array:
+    """Whether every one of some ``bool`` scalars is True.
+
+    By a sort, as XLA fuses nothing into one: it would find the flags anew, from all leaves of a tree, in each loop that
+    chooses between a new leaf and an old one, and compile as long as the square of their number.
+    """
+    return jnp.sort(jnp.stack(flags))[0]
+
+
 def accept(new: PyTree, old: PyTree, losses: PyTree, grads: PyTree) -> tuple[PyTree, dict[str, Array]]:
     """``new`` where losses, gradients and ``new`` itself are finite, else ``old``; all of it or nothing.
 
@@ -41,9 +50,7 @@ def accept(new: PyTree, old: PyTree, losses: PyTree, grads: PyTree) -> tuple[PyT
       ``nonfinite_grad``, ``skipped`` and ``updates`` (1, also where it was skipped).
     """
     good_loss, good_grad = all_finite(losses), all_finite(grads)
-    # By a sort, as XLA fuses nothing into one: it would find the flag anew, from those of all leaves, in each loop that
-    # chooses between new and old, and compile as long as the square of their number.
-    ok = jnp.sort(jnp.stack([good_loss, good_grad, all_finite(new)]))[0]
+    ok = all_of(good_loss, good_grad, all_finite(new))
     kept = jax.tree.map(lambda a, b: jnp.where(ok, a, b), new, old)
     counts = {"nonfinite_loss": ~good_loss, "nonfinite_grad": ~good_grad, "skipped": ~ok, "updates": True}
     return kept, {name: jnp.asarray(value, jnp.float32) for name, value in counts.items()}

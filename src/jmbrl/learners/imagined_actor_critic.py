@@ -158,16 +158,13 @@ def behaviour(
     def value(weights: PyTree, x: Array) -> Array:
         return critic_head.predict(weights["critic"], x).mean()
 
-    def judge(weights: PyTree, memory: BehaviourMemory, x: Array) -> Array:
-        """``v`` in the returns."""
-        return critic_head.predict(memory.slow if slow_target else weights["critic"], x).mean()
+    def slowly(memory: BehaviourMemory, x: Array) -> Array:
+        """The slow critic's values; nothing where there is none."""
+        return critic_head.predict(memory.slow, x).mean() if needs_slow else jnp.zeros(x.shape[:-1])
 
-    def critic_loss(weights: PyTree, memory: BehaviourMemory, x: Array, target: Array) -> Array:
-        predicted = critic_head.predict(weights["critic"], x)
+    def critic_loss(predicted: PyTree, target: Array, slow: Array) -> Array:
         loss = -predicted.log_prob(sg(target))
-        if slow_weight > 0:
-            loss = loss - slow_weight * predicted.log_prob(sg(critic_head.predict(memory.slow, x).mean()))
-        return loss
+        return loss - slow_weight * predicted.log_prob(sg(slow)) if slow_weight > 0 else loss
 
     def dream(key: Key, weights: PyTree, step_many: Callable, look: Callable, beliefs: PyTree) -> tuple:
         """Imagined beliefs' features ``[H + 1, N, F]``, actions ``[H, N]`` and outcomes."""
@@ -194,8 +191,13 @@ def behaviour(
         alive: Array,
     ) -> tuple[dict[str, Array], Imagined, dict[str, Array]]:
         x, actions, outcome = dream(key, weights, step_many, look, beliefs)
-        fixed = sg(weights)
-        values = judge(fixed, memory, x)
+        predicted, slow = critic_head.predict(weights["critic"], sg(x)), slowly(memory, x)
+        if slow_target:
+            values = slow
+        elif dynamics > 0:  # a derivative by what is judged, none by the judge
+            values = value(sg(weights), x)
+        else:
+            values = sg(predicted.mean())
         reward, discount = reward_scale * outcome.reward, gamma * outcome.discount
         returns = lambda_returns(reward, discount, values[1:], lam)
         weight = sg(discounts(outcome, gamma) * alive)
@@ -210,9 +212,10 @@ def behaviour(
         if dynamics > 0:
             pay = pay + dynamics * returns / divisor
         spread = entropy_of(pi)
+        padded = jnp.concatenate([returns, jnp.zeros_like(returns[:1])])  # the critic is asked once, of all H + 1 rows
         found = {
             "actor": -jnp.mean(weight * (pay + entropy * spread)),
-            "critic": jnp.mean(weight * critic_loss(weights, memory, sg(x[:-1]), returns)),
+            "critic": jnp.mean(weight * critic_loss(predicted, padded, slow)[:-1]),
         }
         info = {
             "imagined_return": jnp.mean(returns),
@@ -238,7 +241,8 @@ def behaviour(
         returns = by_time(
             lambda_returns(by_time(reward), by_time(discount), by_time(start[:, 1:]), lam * (1.0 - by_time(last)))
         )
-        loss = critic_loss(weights, memory, x[:, :-1], returns)
+        x = x[:, :-1]
+        loss = critic_loss(critic_head.predict(weights["critic"], x), returns, slowly(memory, sg(x)))
         return jnp.sum(jnp.where(follows, loss, 0.0)) / follows.size
 
     def settle(memory: BehaviourMemory, weights: PyTree, imagined: Imagined) -> BehaviourMemory:

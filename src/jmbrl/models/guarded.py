@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from jmbrl.health import all_of
 from jmbrl.types import Array, PyTree
 
 
@@ -36,7 +37,7 @@ def guarded_update(
     (value, info), grads = jax.value_and_grad(loss, has_aux=True)(weights)
     norm = optax.tree.norm(grads)
     bad_loss, bad_grad = ~jnp.isfinite(value), ~jnp.isfinite(norm)
-    ok = ~(bad_loss | bad_grad)
+    ok = all_of(~bad_loss, ~bad_grad)
     if max_grad_norm is not None:
         scale = jnp.minimum(1.0, max_grad_norm / jnp.maximum(norm, 1e-12))
         grads = jax.tree.map(lambda g: g * scale, grads)
