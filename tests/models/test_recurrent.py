@@ -73,7 +73,7 @@ def test_memory_finds_the_hidden_velocity_and_imagination_keeps_it():
     rows = hidden_velocity(80)
     options = {"reward": lambda obs, action, next_obs: obs[0], "clip_range": None}
     model = models.recurrent(ONE, memory=16, hidden=(16,), **options)
-    params, _ = trained(model, rows, windows(rows, 24), 500, 0.03)
+    params, _ = trained(model, rows, windows(rows, 24), 800, 0.01)
     encode, expect = jax.jit(model.encode), jax.jit(model.expect)
     for velocity in (-0.5, 0.5):
         belief = model.initial(params)
