@@ -106,7 +106,7 @@ def mean_return(env: Env, make_policy: Callable, key: jax.Array, params: Any) ->
         del is_first
         return make_policy(params, deterministic=not explore)(obs, key)[0], carry, {}
 
-    agent = Agent(lambda key, num_envs: params, lambda params: (), act, lambda params, rows, valid: params)
+    agent = Agent(lambda key, num_envs: params, lambda params: (), act, lambda params, carry, rows, valid: params)
     return jnp.mean(evaluate(key, env, agent, params, EPISODES)["returns"])
 
 

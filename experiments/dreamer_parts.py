@@ -147,10 +147,8 @@ def at_bar(rows: list[dict[str, Any]], task: str, arm: str, bar: float | None) -
     seen = next(r for r in rows if (r["setting"], r["arm"]) == (to_bar(task), arm))
     fits = row["median"] >= bar
     when = f"median after {seen['median']:g} steps, never: {seen['metric'].rpartition(' ')[2]}"
-    text = (
-        f"{task}: {arm} ends at {row['median']:.4g}, bar {bar:g}; {seen['reached']} of {seen['seeds']} seeds reached "
-    )
-    return fits, text + f"it ({when}: {'yes' if fits else 'no'}"
+    text = f"{task}: {arm} ends at {row['median']:.4g}, bar {bar:g}; "
+    return fits, text + f"{seen['reached']} of {seen['seeds']} seeds reached it ({when}: {'yes' if fits else 'no'}"
 
 
 def two_sided(rows: list[dict[str, Any]], pairs: list[tuple[str, str, str]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmbrl.networks import MLP, Categorical, Normal, TanhNormal, apply_dense, fast_normal, init_dense, swish
+from jmbrl.networks import MLP, Categorical, Normal, TanhNormal, apply_dense, fast_normal, init_dense, orthogonal, swish
 
 KEY = jax.random.key(0)
 
@@ -80,3 +80,16 @@ def test_fast_normal_of_other_keys_is_independent_and_of_one_key_the_same():
     assert np.abs(correlation[~np.eye(300, dtype=bool)]).max() < 0.35  # 6 standard errors
     np.testing.assert_array_equal(noise[0], fast_normal(keys[0], (300,)))
     np.testing.assert_array_equal(fast_normal(KEY, (5, 3)), fast_normal(KEY, (9, 3))[:5])
+
+
+def test_orthogonal_weights_of_many_seeds_are_each_seeds_own_and_never_one_batch_for_lapack():
+    """Batched factorisations, as many at once as the CPU's pool has threads, wait for each other forever."""
+    draw = jax.vmap(lambda key: orthogonal(2.0)(key, (3, 5)))
+    keys = jax.random.split(KEY, 4)
+    seen = draw(keys)
+    np.testing.assert_allclose(seen @ jnp.swapaxes(seen, 1, 2), np.broadcast_to(4 * np.eye(3), (4, 3, 3)), atol=1e-5)
+    np.testing.assert_array_equal(seen[2], jax.nn.initializers.orthogonal(2.0)(keys[2], (3, 5)))
+    program = jax.jit(draw).lower(keys).as_text()
+    factored = [line for line in program.splitlines() if "geqrf" in line and "custom_call" in line]
+    assert factored
+    assert all("tensor<5x3xf32>" in line and "tensor<4x5x3xf32>" not in line for line in factored)

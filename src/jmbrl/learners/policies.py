@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl.learners.advantages import flat
-from jmbrl.networks import MLP, Categorical, ClippedNormal
+from jmbrl.networks import MLP, Categorical, ClippedNormal, orthogonal
 from jmbrl.types import ActionSpace, Array, Continuous, Key, PyTree, Transition
 
 # A narrower policy is float32 rounding around its mean; a wider one only ever hits the borders.
 LOG_STD = (-7.0, 3.0)
-_HIDDEN, _SMALL, _ONE = (jax.nn.initializers.orthogonal(scale) for scale in (2.0**0.5, 0.01, 1.0))
+_HIDDEN, _SMALL, _ONE = (orthogonal(scale) for scale in (2.0**0.5, 0.01, 1.0))
 
 
 class Policy(NamedTuple):

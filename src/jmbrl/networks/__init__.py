@@ -12,6 +12,7 @@ from jmbrl.networks.noise import coloured_noise, fast_normal
 from jmbrl.networks.noisy import NoisyDense
 from jmbrl.networks.normed import NORMS, apply_linear, apply_normed, init_linear, init_normed
 from jmbrl.networks.norms import init_norm, layer_norm, rms_norm
+from jmbrl.networks.orthogonal import orthogonal
 from jmbrl.networks.q_network import QNetwork, dueling
 from jmbrl.networks.scalar_head import ScalarHead, scalar_head
 from jmbrl.networks.symlog_two_hot import SymlogTwoHot
@@ -57,6 +58,7 @@ __all__ = [
     "init_normed",
     "layer_norm",
     "mish",
+    "orthogonal",
     "rms_norm",
     "scalar_head",
     "simnorm",

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from jmbrl.networks.orthogonal import orthogonal
 from jmbrl.types import Array, Key
 
 Unit = dict[str, dict[str, Array]]
@@ -13,10 +14,10 @@ def init_gru(key: Key, inputs: int, units: int) -> Unit:
 
     Kernels are orthogonal, gate by gate (Saxe et al. 2014): memories neither fade nor grow at first.
     """
-    orthogonal = jax.nn.initializers.orthogonal()
+    draw = orthogonal()
 
     def layer(key: Key, rows: int) -> dict[str, Array]:
-        gates = [orthogonal(k, (rows, units)) for k in jax.random.split(key, 3)]
+        gates = [draw(k, (rows, units)) for k in jax.random.split(key, 3)]
         return {"kernel": jnp.concatenate(gates, axis=1), "bias": jnp.zeros(3 * units)}
 
     key_input, key_recurrent = jax.random.split(key)
