@@ -420,6 +420,7 @@ PRESETS["gt_cem"] = {
 DEFAULT_PRESETS = {
     "pendulum": "pendulum",
     "pendulummasked": "pendulum",
+    "pendulumpixels": "pendulum",
     "invertedpendulum": "inverted_pendulum",
     "inverteddoublependulum": "inverted_double_pendulum",
     "hopper": "hopper",
@@ -443,6 +444,7 @@ DEFAULT_PRESETS = {
     "wang": "wang",
     "memorychain-bsuite": "memory_chain",
     "cartpolemasked": "cartpole",
+    "cartpolepixels": "cartpole",
     "asterix-minatar": "minatar",
     "breakout-minatar": "minatar",
     "freeway-minatar": "minatar",
