@@ -38,8 +38,9 @@ def test_the_train_ratio_says_how_often_to_learn():
 def test_the_cost_is_told_in_numbers_that_a_run_keeps():
     """20 steps of warm-up, then an update every 5: at steps 20, 25, 30, 35 and, for the last 2, at 40."""
     config = TINY
-    assert "one update of 4 x 5 frames every 5 steps, 5 updates in 42 steps; 100 frames replayed" in cost(config, 42, 1)
     env = line()
+    told = cost(env, config, 42, 1)
+    assert "one update of 4 x 5 frames every 5 steps, 5 updates in 42 steps; 100 frames replayed" in told
     train = make_train(env, agents.dreamer_v3(env, config), 42)
     _, history = jax.jit(train, compiler_options=FAST)(KEY)
     assert int(history["updates"].sum()) == 5

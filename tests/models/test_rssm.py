@@ -9,8 +9,9 @@ import pytest
 from jmbrl import data, models
 from jmbrl.data import Frames
 from jmbrl.models import RSSMBelief, Scales
+from jmbrl.models.multistep import masked_mean
 from jmbrl.models.rssm_core import block_gru_memory, gru_memory
-from jmbrl.models.rssm_losses import divergence, ends, masked_mean, overshoot
+from jmbrl.models.rssm_losses import divergence, ends, overshoot
 from jmbrl.networks import Normal, OneHotLatents
 from jmbrl.types import Continuous, Model, Sequence, Spec, Transition
 

@@ -19,7 +19,7 @@ from jmbrl.learners import Behaviour, BehaviourMemory
 from jmbrl.models.guarded import guarded_update
 from jmbrl.progress import amount
 from jmbrl.rollout import no_action
-from jmbrl.types import Agent, Array, Critic, Key, Model, Params, PyTree, Spec, Transition
+from jmbrl.types import Agent, Array, Critic, Env, Key, Model, Params, PyTree, Spec, Transition
 
 REFIT_EVERY = 500  # environment steps, at least, between two looks at the data's statistics, where a model has any
 
@@ -81,9 +81,9 @@ def schedule(train_ratio: float, batch_size: int, length: int, every: int | None
     return Schedule(period, updates)
 
 
-def cost(config: Any, steps: int, num_envs: int) -> str:
-    """What a run will do, in a line."""
-    del num_envs
+def cost(env: Env, config: Any, steps: int, num_envs: int) -> str:
+    """What a run will do, in a line: ``System.cost`` of the three."""
+    del env, num_envs
     turns = schedule(config.train_ratio, config.batch_size, config.length, config.train_every)
     updates = -(-max(0, steps - warmup_of(config)) // turns.period) * turns.updates
     frames = updates * config.batch_size * config.length

@@ -119,6 +119,6 @@ SYSTEMS = (
         DreamerV1Config,
         dreamer_v1,
         "Gaussian latent model, actor by backpropagation through it (Hafner et al. 2020)",
-        cost=lambda env, config, steps, num_envs: cost(config, steps, num_envs),
+        cost=cost,
     ),
 )

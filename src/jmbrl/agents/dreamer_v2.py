@@ -137,6 +137,6 @@ SYSTEMS = (
         DreamerV2Config,
         dreamer_v2,
         "categorical latent model, imagined actor-critic with a slow critic (Hafner et al. 2021)",
-        cost=lambda env, config, steps, num_envs: cost(config, steps, num_envs),
+        cost=cost,
     ),
 )

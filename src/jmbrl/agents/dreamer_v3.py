@@ -124,6 +124,6 @@ SYSTEMS = (
         DreamerV3Config,
         dreamer_v3,
         "categorical latent model, imagined actor-critic, one set of numbers (Hafner et al. 2023)",
-        cost=lambda env, config, steps, num_envs: cost(config, steps, num_envs),
+        cost=cost,
     ),
 )

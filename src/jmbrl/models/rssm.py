@@ -12,8 +12,9 @@ import jax.numpy as jnp
 from jmbrl import checks, data
 from jmbrl.data import Frames, normalizer
 from jmbrl.models.codec import codec
+from jmbrl.models.multistep import masked_mean
 from jmbrl.models.rssm_core import PATHS, RSSMBelief, expected, latents, memory
-from jmbrl.models.rssm_losses import Scales, divergence, ends, masked_mean, overshoot
+from jmbrl.models.rssm_losses import Scales, divergence, ends, overshoot
 from jmbrl.networks import scalar_head
 from jmbrl.types import (
     Array,

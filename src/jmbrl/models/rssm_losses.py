@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl.data import Frames
+from jmbrl.models.multistep import masked_mean
 from jmbrl.types import Array, Key, PyTree
 
 
@@ -23,12 +24,6 @@ class Scales(NamedTuple):
     dynamics: float = 1.0
     representation: float = 1.0
     overshooting: float = 1.0
-
-
-def masked_mean(x: Array, mask: Array) -> Array:
-    """Of ``x[B, F]`` where ``mask``; 0 where nothing is. What is masked out may be anything."""
-    kept = jnp.where(mask, x, 0.0)
-    return jnp.sum(kept) / jnp.maximum(jnp.sum(mask), 1)
 
 
 def divergence(
