@@ -108,7 +108,7 @@ def curves(cells: Cells, name: str, settings: dict[str, Any], train: Train, seed
 
 def evaluated(train: Train, seeds: int, every: int, episodes: int) -> dict[str, Any]:
     """Learning curves without exploration: after the warm-up and then after each ``every`` environment steps the mean
-    return of ``episodes`` episodes of the policy's mode.
+    return of ``episodes`` episodes without exploration.
 
     The seeds of a JAX environment run side by side, those of a host environment one after another.
 

@@ -1,14 +1,18 @@
 """What the Dreamers share: how often they learn, what they remember, and that they solve a small hidden task."""
 
 import dataclasses
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
-from jmbrl import agents, envs
-from jmbrl.agents.dreamer import cost, schedule, separate_adam
+from jmbrl import agents, data, envs, learners, models
+from jmbrl.agents.dreamer import cost, dreamer, schedule, separate_adam
+from jmbrl.agents.imagination import features_shape
+from jmbrl.learners import Imagined
 from jmbrl.rollout import evaluate
 from jmbrl.train import make_train
 from jmbrl.types import Transition
@@ -82,6 +86,51 @@ def test_an_update_writes_beliefs_back_and_moves_the_slow_critic():
                         before.memory.slow, after.weights["critic"])  # fmt: skip
     assert all(jax.tree.leaves(slow))
     assert info["skipped"] == 0
+
+
+def test_imagination_begins_at_the_last_frames_of_each_window():
+    """What the behaviour is given, of windows of 5 rows drawn with the same key; cost and range say the same."""
+    env = line()
+    given = {}
+
+    def losses(key, weights, memory, step_many, look, beliefs, alive):
+        given["starts"], given["alive"] = beliefs.deter.shape, alive.shape
+        return {}, Imagined(jnp.arange(alive.size, dtype=jnp.float32), memory.scale), {}
+
+    def replayed(weights, memory, x, frames, returns):
+        given["returns"] = returns.shape
+        return jnp.sum(frames.obs)
+
+    model = models.rssm(env.spec, deter=8, stoch=2, classes=3, hidden=8)
+    real = learners.behaviour(env.spec.action, features_shape(model)[0], units=8)
+    turns = schedule(4.0, 4, 5)
+    make = partial(dreamer, env.spec, model, optimizer=optax.sgd(0.0), turns=turns, batch_size=4, length=5, warmup=20)
+    agent = make(behaviour=real._replace(losses=losses, replayed=replayed), start_frames=2, replay_value=0.5)
+    run = jax.jit(make_train(env, agent, 30).init)(KEY)
+    run, _ = jax.jit(make_train(env, agent, 30).chunk, static_argnums=(3, 4), compiler_options=FAST)(
+        KEY, run, 0, 20, True
+    )
+    _, info = jax.jit(agent.phases[-1][1], compiler_options=FAST)(KEY, run.agent, jnp.int32(20))
+    assert given == {"starts": (8, 8), "alive": (8,), "returns": (4, 2)}
+    _, window = data.sample_latent(jax.random.split(KEY)[0], run.agent.replay, 4, 5)
+    last = data.frames(window.sequence)[0].obs[:, -2:]
+    np.testing.assert_allclose(info["behaviour/replay_critic"], 0.5 * np.sum(last), rtol=1e-5)
+    few = dataclasses.replace(TINY, start_frames=2)
+    assert "100 frames replayed, 120 steps imagined" in cost(env, few, 42, 1)  # 5 updates, 4 x 2 starts, 3 steps
+    with pytest.raises(ValueError, match="start_frames must be at most 5"):
+        agents.dreamer_v3(env, dataclasses.replace(TINY, start_frames=6))
+
+
+def test_evaluation_draws_where_the_page_says_so():
+    """Dreamer v3's own evaluation is a draw, v1's the mode."""
+    env = line()
+    for system, same in (("dreamer_v3", False), ("dreamer_v1", True)):
+        settings = {"deter": 8, "stoch": 2, "hidden": 8, "units": 8, "batch_size": 4, "length": 5, "train_ratio": 4.0}
+        agent = agents.SYSTEMS[system].make(env, agents.SYSTEMS[system].config(**settings, train_every=None))
+        state = agent.init(KEY, 1)
+        act = jax.jit(agent.critic.act, compiler_options=FAST)
+        chosen = [act(key, state, agent.reset(state).belief) for key in (KEY, jax.random.key(1))]
+        assert np.array_equal(*chosen) == same
 
 
 def test_an_update_that_is_not_finite_changes_nothing_but_is_counted():

@@ -88,10 +88,11 @@ def cost(env: Env, config: Any, steps: int, num_envs: int) -> str:
     updates = -(-max(0, steps - warmup_of(config)) // turns.period) * turns.updates
     frames = updates * config.batch_size * config.length
     every = f"{turns.updates} updates" if turns.updates > 1 else "one update"
+    imagined = frames // config.length * min(config.start_frames or config.length, config.length) * config.horizon
     return (
         f"train ratio {config.train_ratio:g}: {every} of {config.batch_size} x {config.length} frames every "
         f"{turns.period} steps, {updates:,} updates in {steps:,} steps; {amount(frames)} frames replayed, "
-        f"{amount(frames * config.horizon)} steps imagined"
+        f"{amount(imagined)} steps imagined"
     )
 
 
@@ -109,6 +110,7 @@ def dreamer(
     *,
     batch_size: int,
     length: int,
+    start_frames: int | None = None,
     context: bool = True,
     replay_value: float = 0.0,
     action_noise: float = 0.0,
@@ -124,6 +126,8 @@ def dreamer(
       optimizer: of ``{"model", "actor", "critic"}``, for the sum of all losses.
       turns: from ``schedule``.
       batch_size, length: windows of ``length`` learned frames.
+      start_frames: imagination begins at the last so many frames of each window, where beliefs have seen most (the
+        released code's ``imag_last``); None: at all of them. What follows costs in proportion.
       context: begin windows at stored beliefs, which are written back after each update, and give fresh windows first
         (v3); otherwise each window begins at nothing.
       replay_value: weight of the critic's loss on real rewards.
@@ -141,6 +145,7 @@ def dreamer(
         raise ValueError("model has no watch: Dreamer needs one that filters sequences, such as models.rssm")
     watch: Callable = model.watch
     warmup = checks.integer("warmup", warmup, 1)
+    starts = length if start_frames is None else checks.integer("start_frames", start_frames, 1, length)
     rows = length if context else checks.integer("length", length, 2) - 1  # frames are one more
     capacity = checks.integer("capacity", capacity, rows)
 
@@ -177,18 +182,17 @@ def dreamer(
         watched = watch(key_watch, params, frames, start)
         fixed = jax.lax.stop_gradient(params)
         look = lambda belief: model.features(fixed, belief)  # noqa: E731
-        alive = watched.frames.mask & ~watched.frames.terminated
-        beliefs, alive = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (watched.beliefs, alive))
+        seen, frames = jax.tree.map(lambda x: x[:, -starts:], (watched.beliefs, watched.frames))
+        alive = frames.mask & ~frames.terminated
+        beliefs, alive = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), (seen, alive))
         step_many = lambda key, beliefs, actions: model.step_many(key, fixed, beliefs, actions)  # noqa: E731
         losses, imagined, info = behaviour.losses(
             key_imagine, weights, state.memory, step_many, look, beliefs, alive.astype(jnp.float32)
         )
         if replay_value > 0:
-            returns = imagined.returns.reshape(watched.frames.mask.shape)
-            x = model.features(params, watched.beliefs)
-            losses["replay_critic"] = replay_value * behaviour.replayed(
-                weights, state.memory, x, watched.frames, returns
-            )
+            returns = imagined.returns.reshape(frames.mask.shape)
+            x = model.features(params, seen)
+            losses["replay_critic"] = replay_value * behaviour.replayed(weights, state.memory, x, frames, returns)
         total = sum(watched.losses.values(), start=jnp.zeros(())) + sum(losses.values(), start=jnp.zeros(()))
         report = {f"model/{k}": v for k, v in {**watched.losses, **watched.info}.items()}
         report |= {f"behaviour/{k}": v for k, v in {**losses, **info}.items()}

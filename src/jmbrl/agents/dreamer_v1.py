@@ -38,6 +38,7 @@ class DreamerV1Config:
     max_grad_norm: float = 100.0
     # behaviour
     horizon: int = 15
+    start_frames: int | None = None  # imagine from the last so many frames of each window; None: from all
     gamma: float = 0.99
     lam: float = 0.95
     reward_scale: float = 1.0
@@ -106,6 +107,7 @@ def dreamer_v1(env: Env, config: DreamerV1Config = DreamerV1Config()) -> Agent:
         schedule(config.train_ratio, config.batch_size, config.length, config.train_every),
         batch_size=config.batch_size,
         length=config.length,
+        start_frames=config.start_frames,
         context=False,
         action_noise=config.action_noise,
         warmup=warmup_of(config),

@@ -43,6 +43,7 @@ class DreamerV2Config:
     decay: float = 1e-6
     # behaviour
     horizon: int = 15
+    start_frames: int | None = None  # imagine from the last so many frames of each window; None: from all
     gamma: float = 0.99
     lam: float = 0.95
     entropy: float = 2e-3
@@ -125,6 +126,7 @@ def dreamer_v2(env: Env, config: DreamerV2Config = DreamerV2Config()) -> Agent:
         schedule(config.train_ratio, config.batch_size, config.length, config.train_every),
         batch_size=config.batch_size,
         length=config.length,
+        start_frames=config.start_frames,
         context=False,
         warmup=warmup_of(config),
         capacity=config.capacity,

@@ -46,6 +46,7 @@ class DreamerV3Config:
     small_images: str = "flat"  # conv: 3x3 filters for images too small to be halved
     # behaviour
     horizon: int = 15
+    start_frames: int | None = None  # imagine from the last so many frames of each window; None: from all
     gamma: float = DISCOUNT
     lam: float = 0.95
     entropy: float = 3e-4
@@ -60,8 +61,9 @@ class DreamerV3Config:
 def dreamer_v3(env: Env, config: DreamerV3Config = DreamerV3Config()) -> Agent:
     """A categorical latent model, and an actor and a critic in its imagination, learned by one sum of losses.
 
-    Deviations from the code: the mode of the policy acts in evaluation (there: a draw); a start's continuation is the
-    recorded one (there: the predicted one); the replay is smaller.
+    As in the code, evaluation draws from the policy: its mode can rest where only the noise would have moved it on.
+    Deviations from the code: a start's continuation is the recorded one (there: the predicted one); the replay is
+    smaller.
     """
     model = models.rssm(
         env.spec,
@@ -102,6 +104,7 @@ def dreamer_v3(env: Env, config: DreamerV3Config = DreamerV3Config()) -> Agent:
         entropy=config.entropy,
         dynamics=config.dynamics_gradient,
         slow_rate=config.slow_rate,
+        draws=True,
         activation=jax.nn.silu,
     )
     return dreamer(
@@ -112,6 +115,7 @@ def dreamer_v3(env: Env, config: DreamerV3Config = DreamerV3Config()) -> Agent:
         schedule(config.train_ratio, config.batch_size, config.length, config.train_every),
         batch_size=config.batch_size,
         length=config.length,
+        start_frames=config.start_frames,
         replay_value=config.replay_value,
         warmup=warmup_of(config),
         capacity=config.capacity,

@@ -80,6 +80,7 @@ def behaviour(
     norm: str = "rms",
     activation: Callable[[Array], Array] = jax.nn.silu,
     actor_scale: float = 0.01,
+    draws: bool = False,
     critic: str = "two_hot",
     horizon: int = 15,
     gamma: float | Array = 1 - 1 / 333,
@@ -110,6 +111,7 @@ def behaviour(
       policy: of continuous actions, one of ``actor_network``'s.
       layers, units, norm, activation: of the networks; ``critic_layers`` where the critic has others.
       actor_scale: of the actor's last layer at the start.
+      draws: act by a draw without exploration too (v3); otherwise by the policy's mode.
       critic: ``"two_hot"`` or ``"normal"``, as in ``networks.scalar_head``.
       horizon: imagined steps. gamma, lam: discount and trace, in ``[0, 1]``.
       dynamics: :math:`\rho`, the share of the derivative through the model, in ``[0, 1]``; 0 is REINFORCE. Discrete
@@ -152,7 +154,7 @@ def behaviour(
 
     def act(key: Key, weights: PyTree, x: Array, explore: bool) -> Array:
         pi = actor(weights, x)
-        chosen = pi.sample(key) if explore else pi.mode()
+        chosen = pi.sample(key) if explore or draws else pi.mode()
         return jnp.clip(chosen, -1.0, 1.0) if continuous else chosen.astype(jnp.int32)
 
     def value(weights: PyTree, x: Array) -> Array:
