@@ -49,6 +49,24 @@ TINY = {
         "value_batch_size": 20, "value_epochs": 1, "inner": 2, "policy_updates": 2, "imagined": 40, "horizon": 20,
         "fit_every": 20, "warmup": 20, "capacity": 64,
     },
+    "bptt": {
+        "members": 2, "hidden": (8,), "weight_decay": (0.0, 0.0), "epochs": 2, "model_batch_size": 8, "horizon": 3,
+        "policy_hidden": (4,), "batch_size": 4, "updates": 2, "terminal_value": True, "capacity": 64,
+    },
+    "svg": {
+        "members": 2, "hidden": (8,), "weight_decay": (0.0, 0.0), "epochs": 2, "model_batch_size": 8, "horizon": 3,
+        "terminal_value": False, "policy_hidden": (4,), "batch_size": 4, "updates": 2, "capacity": 64,
+    },
+    "analytic": {"horizon": 3, "policy_hidden": (4,), "batch_size": 4, "updates": 2},
+    "pilco": {
+        "points": 32, "search_points": 16, "fit_steps": 3, "centres": 3, "horizon": 3, "searches": 2, "evaluations": 4,
+        "restarts": 1, "capacity": 64,
+    },
+    "ilqg": {"samples": 1, "past": 3, "clusters": 1, "em_iterations": 2},
+    "gps": {
+        "samples": 1, "past": 3, "clusters": 1, "em_iterations": 2, "hidden": (8,), "clock": True, "updates": 5,
+        "batch_size": 8,
+    },
     "mb_mpo": {
         "members": 2, "hidden": (8,), "epochs": 2, "model_batch_size": 8, "tasks": 4, "paths": 2, "horizon": 3,
         "meta_steps": 2, "policy_hidden": (4,), "fit_every": 20, "warmup": 20, "capacity": 64,

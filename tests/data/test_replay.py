@@ -80,6 +80,15 @@ def test_windows_are_consecutive_and_mark_where_episodes_begin():
     assert windows.mask.all()
 
 
+def test_the_newest_windows_lie_in_the_last_rows():
+    replay = filled(13, capacity=8)  # rows 5..12 remain
+    times = np.asarray(data.sample_newest(KEY, replay, 100, 3, newest=4).transition.obs[..., 0])
+    assert np.all(np.diff(times, axis=1) == 1)
+    assert set(times[:, 0].tolist()) == {9, 10}
+    with_few = data.sample_newest(KEY, filled(2), 5, 3, newest=4)
+    np.testing.assert_array_equal(with_few.mask, np.tile([True, True, False], (5, 1)))
+
+
 def test_an_episode_shorter_than_the_window_is_masked():
     windows = data.sample_sequences(KEY, filled(2), 5, 4)
     np.testing.assert_array_equal(windows.mask, np.tile([True, True, False, False], (5, 1)))

@@ -1,9 +1,13 @@
 """The named systems, about a page each, composed from models, planners and learners."""
 
+from jmbrl.agents import analytic as _analytic
+from jmbrl.agents import bptt as _bptt
 from jmbrl.agents import dreamer_v1 as _dreamer_v1
 from jmbrl.agents import dreamer_v2 as _dreamer_v2
 from jmbrl.agents import dreamer_v3 as _dreamer_v3
 from jmbrl.agents import dyna_q as _dyna_q
+from jmbrl.agents import gps as _gps
+from jmbrl.agents import ilqg as _ilqg
 from jmbrl.agents import mb_mf as _mb_mf
 from jmbrl.agents import mb_mpo as _mb_mpo
 from jmbrl.agents import mbpo as _mbpo
@@ -12,18 +16,24 @@ from jmbrl.agents import mpc_by_name as _mpc
 from jmbrl.agents import off_policy as _off_policy
 from jmbrl.agents import on_policy as _on_policy
 from jmbrl.agents import pets as _pets
+from jmbrl.agents import pilco as _pilco
 from jmbrl.agents import planet as _planet
 from jmbrl.agents import prioritized_sweeping as _sweeping
 from jmbrl.agents import random as _random
 from jmbrl.agents import slbo as _slbo
+from jmbrl.agents import svg as _svg
 from jmbrl.agents import td_mpc2 as _td_mpc2
 from jmbrl.agents import world_models as _world_models
+from jmbrl.agents.analytic import AnalyticConfig, analytic
+from jmbrl.agents.bptt import BPTTConfig, bptt, climbing
 from jmbrl.agents.dream import dream_fitness
 from jmbrl.agents.dreamer import DreamerState, dreamer
 from jmbrl.agents.dreamer_v1 import DreamerV1Config, dreamer_v1
 from jmbrl.agents.dreamer_v2 import DreamerV2Config, dreamer_v2
 from jmbrl.agents.dreamer_v3 import DreamerV3Config, dreamer_v3
 from jmbrl.agents.dyna_q import DynaQConfig, DynaQState, dyna_q
+from jmbrl.agents.gps import GPSConfig, GPSState, gps
+from jmbrl.agents.ilqg import ILQGConfig, ILQGState, ilqg
 from jmbrl.agents.imitated_controller import MBMFState, imitated_controller
 from jmbrl.agents.mb_mf import MBMFConfig, mb_mf
 from jmbrl.agents.mb_mpo import MBMPOConfig, mb_mpo, meta_imagination
@@ -34,10 +44,12 @@ from jmbrl.agents.mpc_by_name import MPCConfig, mpc_by_name
 from jmbrl.agents.off_policy import DQNConfig, Priority, SACConfig, dqn, off_policy, sac
 from jmbrl.agents.on_policy import PPOConfig, RecurrentPPOConfig, TRPOConfig, on_policy, ppo, recurrent_ppo, trpo
 from jmbrl.agents.pets import PETSConfig, pets
+from jmbrl.agents.pilco import PILCOConfig, pilco
 from jmbrl.agents.planet import PlaNetConfig, planet
 from jmbrl.agents.presets import PRESETS, default_preset
 from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, SweepingState, prioritized_sweeping
 from jmbrl.agents.slbo import SLBOConfig, imagined_turns, ornstein_uhlenbeck, slbo
+from jmbrl.agents.svg import SVGConfig, recorded_windows, svg
 from jmbrl.agents.system import System
 from jmbrl.agents.tabular import greedy_steps
 from jmbrl.agents.td_mpc2 import TDMPC2Config, td_mpc2
@@ -54,6 +66,12 @@ _PAGES = (
     _mb_mf,
     _mb_mpo,
     _slbo,
+    _ilqg,
+    _gps,
+    _bptt,
+    _svg,
+    _analytic,
+    _pilco,
     _dyna_q,
     _sweeping,
     _planet,
@@ -70,6 +88,8 @@ SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system 
 __all__ = [
     "PRESETS",
     "SYSTEMS",
+    "AnalyticConfig",
+    "BPTTConfig",
     "DQNConfig",
     "DreamerState",
     "DreamerV1Config",
@@ -77,6 +97,10 @@ __all__ = [
     "DreamerV3Config",
     "DynaQConfig",
     "DynaQState",
+    "GPSConfig",
+    "GPSState",
+    "ILQGConfig",
+    "ILQGState",
     "MBMFConfig",
     "MBMFState",
     "MBMPOConfig",
@@ -84,6 +108,7 @@ __all__ = [
     "METRPOConfig",
     "MPCConfig",
     "PETSConfig",
+    "PILCOConfig",
     "PPOConfig",
     "PlaNetConfig",
     "PrioritizedSweepingConfig",
@@ -92,12 +117,16 @@ __all__ = [
     "RolloutLength",
     "SACConfig",
     "SLBOConfig",
+    "SVGConfig",
     "SweepingState",
     "System",
     "TDMPC2Config",
     "TRPOConfig",
     "WorldModelsConfig",
     "WorldModelsState",
+    "analytic",
+    "bptt",
+    "climbing",
     "default_preset",
     "dqn",
     "dream_fitness",
@@ -107,7 +136,9 @@ __all__ = [
     "dreamer_v3",
     "dyna_q",
     "episodes_of_generation",
+    "gps",
     "greedy_steps",
+    "ilqg",
     "imagined_trials",
     "imagined_turns",
     "imitated_controller",
@@ -122,13 +153,16 @@ __all__ = [
     "on_policy",
     "ornstein_uhlenbeck",
     "pets",
+    "pilco",
     "planet",
     "policy_in_ensemble",
     "ppo",
     "prioritized_sweeping",
+    "recorded_windows",
     "recurrent_ppo",
     "sac",
     "slbo",
+    "svg",
     "td_mpc2",
     "trpo",
     "world_models",

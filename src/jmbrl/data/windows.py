@@ -22,6 +22,17 @@ def sample_sequences(key: Key, replay: Replay, batch: int, length: int) -> Seque
     return windows._replace(is_first=windows.is_first.at[:, 0].set(True))
 
 
+def sample_newest(key: Key, replay: Replay, batch: int, length: int, newest: int) -> Sequence:
+    """As ``sample_sequences``, of the ``newest`` rows alone, those of all environments together (at least ``length``
+    of each)."""
+    length = check_length(length, replay)
+    each = max(checks.integer("newest", newest, 1) // replay.num_envs, length)
+    first = jnp.maximum(replay.size - each, 0)
+    starts, envs = draw_windows(key, replay._replace(size=replay.size - first), batch, length)
+    windows, _ = take_windows(replay, starts + first, envs, length)
+    return windows._replace(is_first=windows.is_first.at[:, 0].set(True))
+
+
 def check_length(length: int, replay: Replay) -> int:
     """The rows of a window.
 

@@ -18,6 +18,8 @@ _NATIVE = (
     "maze",
     "pendulum_masked",
     "pendulum_pixels",
+    "pilco/cartpole",
+    "pilco/pendulum",
     "rod",
     "shortcut_maze",
     "wang/acrobot",

@@ -1,6 +1,7 @@
 """Improving a policy or a value from batches: one file a method."""
 
 from jmbrl.learners.advantages import gae, returns
+from jmbrl.learners.bptt import BPTT, BPTTState, Record, World, bptt
 from jmbrl.learners.cloning import CloningState, cloning, imitate
 from jmbrl.learners.controllers import Controller, linear_controller
 from jmbrl.learners.dqn import DQNState, dqn
@@ -13,12 +14,18 @@ from jmbrl.learners.policy_prior import PolicyPrior, policy_prior
 from jmbrl.learners.ppo import PPOState, ppo
 from jmbrl.learners.q_ensemble import QEnsemble, q_ensemble
 from jmbrl.learners.q_learning import QState, back_up, bellman_error, q_learning
+from jmbrl.learners.rbf_policy import RBFPolicy, RBFWeights, rbf_policy
+from jmbrl.learners.recorded import Recorded, recorded
 from jmbrl.learners.recurrent_policy import RecurrentLearner, recurrent_ppo
 from jmbrl.learners.return_scale import ReturnScale
 from jmbrl.learners.sac import SACState, sac
+from jmbrl.learners.saturating_cost import SaturatingCost, saturating_cost
+from jmbrl.learners.trajectory_update import LocalTask, Quadratic, trajectory_update
 from jmbrl.learners.trpo import TRPOState, trpo
 
 __all__ = [
+    "BPTT",
+    "BPTTState",
     "Behaviour",
     "BehaviourMemory",
     "CloningState",
@@ -27,19 +34,28 @@ __all__ = [
     "Evolution",
     "EvolutionState",
     "Imagined",
+    "LocalTask",
     "MetaState",
     "PPOState",
     "PolicyPrior",
     "QEnsemble",
     "QState",
+    "Quadratic",
+    "RBFPolicy",
+    "RBFWeights",
+    "Record",
+    "Recorded",
     "RecurrentLearner",
     "ReturnScale",
     "SACState",
+    "SaturatingCost",
     "TRPOState",
+    "World",
     "adaptive_clip",
     "back_up",
     "behaviour",
     "bellman_error",
+    "bptt",
     "cloning",
     "dqn",
     "evolution",
@@ -53,8 +69,12 @@ __all__ = [
     "ppo",
     "q_ensemble",
     "q_learning",
+    "rbf_policy",
+    "recorded",
     "recurrent_ppo",
     "returns",
     "sac",
+    "saturating_cost",
+    "trajectory_update",
     "trpo",
 ]

@@ -1,4 +1,4 @@
-"""The stochastic policies of on-policy learners, and how a learner reads them and a value from its batch."""
+"""The stochastic policies of learners, and how an on-policy learner reads them and a value from its batch."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
@@ -7,11 +7,13 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl.learners.advantages import flat
-from jmbrl.networks import MLP, Categorical, ClippedNormal, orthogonal
+from jmbrl.networks import MLP, Categorical, ClippedNormal, TanhNormal, orthogonal
 from jmbrl.types import ActionSpace, Array, Continuous, Key, PyTree, Transition
 
 # A narrower policy is float32 rounding around its mean; a wider one only ever hits the borders.
 LOG_STD = (-7.0, 3.0)
+# Of a squashed one: narrower than 4.5e-5 the sample minus the mean is float32 rounding and its log-probability noise.
+SQUASHED_LOG_STD = (-10.0, 2.0)
 _HIDDEN, _SMALL, _ONE = (orthogonal(scale) for scale in (2.0**0.5, 0.01, 1.0))
 
 
@@ -58,6 +60,38 @@ def policy(
         chosen = pi.sample(key) if explore else pi.mode()
         chosen = chosen if continuous else chosen.astype(jnp.int32)
         return chosen, pi.log_prob(chosen)
+
+    return Policy(init, distribution, act)
+
+
+def squashed_policy(
+    dim: int,
+    features: int,
+    *,
+    hidden: Sequence[int],
+    activation: Callable[[Array], Array] = jax.nn.relu,
+    initial_std: float | Array = 1.0,
+) -> Policy:
+    r"""SAC's: :math:`\tanh N(\mu(s), \sigma(s)^2)` in ``dim`` dimensions, one network for both.
+
+    ``initial_std``: about what :math:`\sigma` is at first, above 0. ``act`` samples, or takes the mode where not
+    ``explore``.
+    """
+    net = MLP(tuple(hidden), 2 * dim, activation, kernel_init=jax.nn.initializers.glorot_uniform())
+
+    def init(key: Key) -> PyTree:
+        return net.init(key, jnp.zeros(features))
+
+    def distribution(weights: PyTree, x: Array) -> TanhNormal:
+        mean, log_std = jnp.split(cast(Array, net.apply(weights, x)), 2, axis=-1)
+        return TanhNormal(mean, jnp.exp(jnp.clip(log_std + jnp.log(initial_std), *SQUASHED_LOG_STD)))
+
+    def act(key: Key, weights: PyTree, x: Array, explore: bool) -> tuple[Array, Array]:
+        pi = distribution(weights, x)
+        if explore:
+            return pi.sample_and_log_prob(key)
+        mode = pi.mode()
+        return mode, pi.log_prob(mode)
 
     return Policy(init, distribution, act)
 

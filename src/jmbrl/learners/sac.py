@@ -9,11 +9,9 @@ import optax
 
 from jmbrl import checks
 from jmbrl.health import accept, exploded
-from jmbrl.networks import MLP, TanhNormal
+from jmbrl.learners.policies import squashed_policy
+from jmbrl.networks import MLP
 from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
-
-# Narrower than 4.5e-5 the sample minus the mean is float32 rounding and its log-probability noise.
-LOG_STD = (-10.0, 2.0)
 
 
 class SACState(NamedTuple):
@@ -104,24 +102,20 @@ def sac(
     checks.number("alpha", alpha, 1e-12)
     checks.number("reward_scale", reward_scale)
     goal = -float(space.dim) if target_entropy is None else checks.number("target_entropy", target_entropy)
-    glorot = jax.nn.initializers.glorot_uniform()
-    policy_net = MLP(hidden, 2 * space.dim, activation, kernel_init=glorot)
-    critic_net = MLP(hidden, 1, activation, kernel_init=glorot)
+    actor = squashed_policy(space.dim, features, hidden=hidden, activation=activation)
+    distribution = actor.distribution
+    critic_net = MLP(hidden, 1, activation, kernel_init=jax.nn.initializers.glorot_uniform())
     optimizer = optax.adam(learning_rate)
 
     def init(key: Key) -> SACState:
         key_policy, key_critics = jax.random.split(key)
-        policy = policy_net.init(key_policy, jnp.zeros(features))
+        policy = actor.init(key_policy)
         row = jnp.zeros(features + space.dim)
         critics = jax.vmap(critic_net.init, in_axes=(0, None))(jax.random.split(key_critics), row)
         log_alpha = jnp.log(jnp.asarray(alpha, jnp.float32))
         opt = optimizer.init(policy), optimizer.init(critics), optimizer.init(log_alpha)
         # Copied: a buffer that is in the state twice could not be donated.
         return SACState(policy, critics, jax.tree.map(jnp.copy, critics), log_alpha, opt, jnp.zeros(()))
-
-    def distribution(policy: PyTree, x: Array) -> TanhNormal:
-        mean, log_std = jnp.split(cast(Array, policy_net.apply(policy, x)), 2, axis=-1)
-        return TanhNormal(mean, jnp.exp(jnp.clip(log_std, *LOG_STD)))
 
     def q_values(critics: PyTree, x: Array, action: Array) -> Array:
         """``float32[2, ...]``."""
@@ -130,11 +124,7 @@ def sac(
 
     def act(key: Key, state: SACState, x: Array, explore: bool) -> tuple[Array, Array]:
         checks.same_shape("features", jnp.shape(x)[-1:], (features,), "sac")
-        pi = distribution(state.policy, x)
-        if explore:
-            return pi.sample_and_log_prob(key)
-        mode = pi.mode()
-        return mode, pi.log_prob(mode)
+        return actor.act(key, state.policy, x, explore)
 
     def critic_loss(critics: PyTree, key: Key, state: SACState, batch: Transition) -> tuple[Array, Array]:
         following, log_prob = distribution(state.policy, batch.next_obs).sample_and_log_prob(key)

@@ -11,6 +11,7 @@ from jmbrl.models.gp_functions import gp_function_samples
 from jmbrl.models.history import HistoryBelief, history
 from jmbrl.models.inverse import InverseModel, inverse_mlp, recover_actions
 from jmbrl.models.linear import linear
+from jmbrl.models.local_linear import LinearGaussian, local_linear, local_regression
 from jmbrl.models.mdn import mixture_mlp
 from jmbrl.models.mdn_rnn import LatentSequence, Memory, MixtureOutputs, mdn_rnn
 from jmbrl.models.mixture import Mixture, em
@@ -39,6 +40,7 @@ __all__ = [
     "HistoryBelief",
     "InverseModel",
     "LatentSequence",
+    "LinearGaussian",
     "Memory",
     "Mixture",
     "MixtureOutputs",
@@ -67,6 +69,8 @@ __all__ = [
     "history",
     "inverse_mlp",
     "linear",
+    "local_linear",
+    "local_regression",
     "mdn_rnn",
     "members_predict",
     "mixture_mlp",

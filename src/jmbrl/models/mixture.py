@@ -73,13 +73,14 @@ def em(
         share = jnp.exp(each - whole[:, None]) * weight[:, None]
         return jnp.sum(whole * weight) / total, share, jnp.sum(raised)
 
-    def step(mixture: Mixture, _: None) -> tuple[Mixture, tuple[Array, Array]]:
+    def step(mixture: Mixture, last: Array) -> tuple[Mixture, tuple[Array, Array]]:
         objective, share, raised = score(mixture)
-        return _maximise(mixture, z, share, floor), (objective, raised)
+        new = _maximise(mixture, z, share, floor)
+        return jax.tree.map(lambda a, b: jnp.where(last, a, b), mixture, new), (objective, raised)
 
-    mixture, (trace, raised) = jax.lax.scan(step, start, None, length=iterations)
-    objective, _, last = score(mixture)
-    return mixture, jnp.append(trace, objective), jnp.sum(raised) + last
+    # The last turn only looks at where the last step led: one score to compile.
+    mixture, (trace, raised) = jax.lax.scan(step, start, jnp.arange(iterations + 1) == iterations)
+    return mixture, trace, jnp.sum(raised)
 
 
 def spread_out(key: Key, z: Array, weight: Array, count: int) -> Array:
@@ -94,6 +95,13 @@ def spread_out(key: Key, z: Array, weight: Array, count: int) -> Array:
 
     start = (jnp.full(z.shape[0], jnp.inf), jnp.asarray(False))
     return jax.lax.scan(draw, start, jax.random.split(key, count))[1]
+
+
+def responsibilities(mixture: Mixture, z: Array) -> Array:
+    """``float32[N, K]``: how likely each component is to have made each of the rows ``z[N, D]``."""
+    factor, _ = jax.vmap(cholesky.cholesky)(mixture.covariance)
+    density = jax.vmap(_log_density, in_axes=(None, 0, 0, None), out_axes=1)(z, mixture.mean, factor, 0.0)
+    return jax.nn.softmax(mixture.log_weight + density, axis=1)
 
 
 def condition(mixture: Mixture, inputs: int) -> tuple[Conditional, Array]:
@@ -155,8 +163,10 @@ def _maximise(old: Mixture, z: Array, share: Array, floor: float) -> Mixture:
 def _log_density(z: Array, mean: Array, factor: Array, floor: float) -> Array:
     """``log N(z; mean, L L^T) - floor tr((L L^T)^-1) / 2`` for rows ``z``."""
     dim = z.shape[1]
-    white = cholesky.whiten(factor, (z - mean).T)
+    # One triangular solve, not two at once: batched ones wait in XLA's pool of threads for each other, and with two
+    # threads the whole program then stands still.
     inverse = cholesky.whiten(factor, jnp.eye(dim))
+    white = inverse @ (z - mean).T
     constant = jnp.sum(jnp.log(jnp.diagonal(factor))) + 0.5 * dim * math.log(2.0 * math.pi)
     return -0.5 * jnp.sum(white**2, axis=0) - constant - 0.5 * floor * jnp.sum(inverse**2)
 

@@ -1,0 +1,75 @@
+"""Analytic policy gradients: the derivative of the true return through a differentiable simulator, an upper bound."""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl import checks, models
+from jmbrl.agents.bptt import BPTTConfig, climber
+from jmbrl.agents.off_policy import summary
+from jmbrl.agents.system import System
+from jmbrl.learners import BPTTState, World
+from jmbrl.types import Agent, Array, Env, Key, PyTree, Transition
+
+
+class AnalyticState(NamedTuple):
+    """``learner``: all there is, as nothing is remembered."""
+
+    learner: BPTTState
+
+
+@dataclasses.dataclass(frozen=True)
+class AnalyticConfig(BPTTConfig):
+    """Settings, as ``bptt``'s; those of a learned model and of a replay mean nothing here."""
+
+
+def analytic(env: Env, config: AnalyticConfig = AnalyticConfig()) -> Agent:
+    """A policy that climbs the return of ``horizon`` true steps from start states by the simulator's own derivative.
+
+    The ``updates * batch_size * horizon`` steps that it takes in the simulator in each phase are not counted as the
+    environment's: a bound, not a competitor.
+
+    Raises:
+      ValueError: an environment on the host, or one that says why it has no derivative.
+    """
+    if env.no_gradient:
+        raise ValueError(f"analytic needs a differentiable environment; {env.spec.name}: {env.no_gradient}")
+    model = models.simulator(env)
+    learner = climber(env.spec, model, config)
+    updates, batch = checks.integer("updates", config.updates, 1), checks.integer("batch_size", config.batch_size, 1)
+    every = checks.integer("fit_every", env.spec.max_steps if config.fit_every is None else config.fit_every, 1)
+    params = model.init(jax.random.key(0))
+    world = World(
+        lambda key, beliefs, actions: model.step_many(key, params, beliefs, actions),
+        lambda belief: model.features(params, belief),
+    )
+
+    def init(key: Key, num_envs: int) -> AnalyticState:
+        del num_envs
+        return AnalyticState(learner.init(key))
+
+    def act(key: Key, state: AnalyticState, carry: PyTree, obs: PyTree, is_first: Array, explore: bool) -> tuple:
+        return learner.act(key, state.learner, jnp.ravel(obs), explore)[0], carry, {}
+
+    def record(state: AnalyticState, carry: PyTree, rows: Transition, valid: Array) -> AnalyticState:
+        return state
+
+    def iterate(key: Key, state: AnalyticState, step: Array) -> tuple[AnalyticState, dict]:
+        del step
+
+        def improve(learned: BPTTState, key: Key) -> tuple[BPTTState, dict]:
+            key_reset, key_update = jax.random.split(key)
+            starts = jax.vmap(env.reset)(jax.random.split(key_reset, batch))
+            return learner.update(key_update, learned, world, starts)
+
+        learned, info = jax.lax.scan(improve, state.learner, jax.random.split(key, updates))
+        return AnalyticState(learned), {f"policy/{name}": summary(name, x) for name, x in info.items()}
+
+    return Agent(init, lambda state: (), act, record, ((every, iterate),), 0, model, lambda state: params)
+
+
+SYSTEMS = (
+    System("analytic", AnalyticConfig, analytic, "policy gradients through the true differentiable simulator: a bound"),
+)

@@ -1,0 +1,79 @@
+"""PILCO's cart pole: swing a hanging pole up and keep its tip above where the cart began."""
+
+import jax
+import jax.numpy as jnp
+
+from jmbrl import checks
+from jmbrl.envs import rewards
+from jmbrl.envs.functions import from_functions
+from jmbrl.envs.native.pilco import DT, GRAVITY, MAX_STEPS, integrated
+from jmbrl.types import Array, Continuous, Env, Key
+
+CART = POLE = 0.5  # kg
+LENGTH = 0.5  # m
+FRICTION = 0.1  # N s/m, of the cart
+MAX_FORCE = 10.0  # N
+WIDTH = 0.25  # m, of the cost
+
+
+def make(max_steps: int = MAX_STEPS, spread: float = 0.1) -> Env:
+    r"""The swing-up of a uniform rod on a cart.
+
+    .. math:: r = \exp\left(-\frac{(x + l \sin\theta)^2 + (l + l \cos\theta)^2}{2 \cdot 0.25^2}\right)
+
+    which is 1 less PILCO's cost: of the distance between the rod's tip and the point ``l`` above ``x = 0``. Observation
+    ``float32[4]``: ``[x (m), xdot (m/s), thetadot (rad/s), theta (rad)]``. Action: the force in ``[-10, 10]`` N. The
+    reward is that of the state after the step. Never terminates; truncated at ``max_steps`` of 0.1 s. Starts hanging,
+    every entry ``N(0, spread^2)``.
+
+    Source: Deisenroth & Rasmussen 2011, section 3.2; the code's ``settings_cp``, ``dynamics_cp`` and ``loss_cp``.
+    """
+    checks.number("spread", spread, 0.0)
+
+    def reset(key: Key) -> tuple[Array, Array]:
+        state = spread * jax.random.normal(key, (4,), jnp.float32)
+        return state, state
+
+    return from_functions(
+        reset,
+        _step,
+        action=Continuous((-MAX_FORCE,), (MAX_FORCE,)),
+        max_steps=max_steps,
+        name="pilco/cartpole",
+        obs_shape=(4,),
+        obs_names=("x", "x_dot", "theta_dot", "theta"),
+        reward_fn=reward_fn,
+        termination_fn=rewards.never,
+        dt=DT,
+    )
+
+
+def miss(obs: Array) -> Array:
+    """Distance of the tip from the goal, in metres."""
+    x, angle = obs[..., 0], obs[..., 3]
+    return jnp.sqrt((x + LENGTH * jnp.sin(angle)) ** 2 + (LENGTH + LENGTH * jnp.cos(angle)) ** 2)
+
+
+def reward_fn(obs: Array, action: Array, next_obs: Array) -> Array:
+    """The task's reward."""
+    del obs, action
+    x, angle = next_obs[..., 0], next_obs[..., 3]
+    square = (x + LENGTH * jnp.sin(angle)) ** 2 + (LENGTH + LENGTH * jnp.cos(angle)) ** 2
+    return jnp.exp(-square / (2 * WIDTH**2))
+
+
+def slope(state: Array, force: Array) -> Array:
+    """Time derivative of the state under a force (N) on the cart."""
+    _, speed, spin, angle = state
+    sin, cos = jnp.sin(angle), jnp.cos(angle)
+    total, push = CART + POLE, force - FRICTION * speed
+    moment = POLE * LENGTH * spin**2 * sin
+    acceleration = (2 * moment + 3 * POLE * GRAVITY * sin * cos + 4 * push) / (4 * total - 3 * POLE * cos**2)
+    twist = -3 * moment * cos - 6 * total * GRAVITY * sin - 6 * push * cos
+    return jnp.stack([speed, acceleration, twist / (LENGTH * (4 * total - 3 * POLE * cos**2)), spin])
+
+
+def _step(key: Key, state: Array, action: Array) -> tuple[Array, Array, Array, bool]:
+    del key
+    following = integrated(lambda s: slope(s, action[0]), state)
+    return following, following, reward_fn(state, action, following), False
