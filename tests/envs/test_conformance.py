@@ -12,6 +12,8 @@ LIMIT = 25
 MADE = {
     "cartpole_swingup": lambda: envs.make("cartpole_swingup", max_steps=LIMIT),
     "pendulum_masked": lambda: envs.make("pendulum_masked", max_steps=LIMIT),
+    "pilco cart-pole": lambda: envs.make("pilco/cartpole", max_steps=LIMIT),
+    "pilco pendulum": lambda: envs.make("pilco/pendulum", max_steps=LIMIT),
     "maze": lambda: envs.make("maze", max_steps=LIMIT),
     "blocking maze": lambda: envs.make("blocking_maze", change_at=2 * LIMIT, max_steps=LIMIT),
     "shortcut maze": lambda: envs.make("shortcut_maze", change_at=2 * LIMIT, max_steps=LIMIT),
