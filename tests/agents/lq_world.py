@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmbrl import envs
+from jmbrl.rollout import evaluate
+from jmbrl.train import make_train
 from jmbrl.types import Continuous
 
 A = np.asarray([[1.0, 0.2], [0.0, 1.0]])
@@ -42,3 +44,14 @@ def least_cost():
         K = np.linalg.solve(R + B.T @ P @ B, B.T @ P @ A)
         P = Q + A.T @ P @ A - A.T @ P @ B @ K
     return START @ P @ START + START_STD**2 * np.trace(P) + total, K
+
+
+def trained(env, agent, steps):
+    """A run of one seed: returns of 200 episodes without exploration at its end, and its history."""
+
+    def run(key):
+        state, history = make_train(env, agent, steps)(key)
+        return evaluate(jax.random.key(1), env, agent, state.agent, 200)["returns"], history
+
+    fast = {"xla_backend_optimization_level": 0}
+    return jax.tree.map(np.asarray, jax.jit(run, compiler_options=fast)(jax.random.key(0)))

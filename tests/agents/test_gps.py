@@ -5,11 +5,10 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from agents import lq_world
 from agents.lq_world import H, least_cost, world
 
 from jmbrl import agents
-from jmbrl.rollout import evaluate
-from jmbrl.train import make_train
 from jmbrl.types import Discrete
 
 KEY = jax.random.key(0)
@@ -22,13 +21,7 @@ ITERATIONS = 10
 def trained():
     """One seed: returns without exploration at the end, and what the updates said."""
     env = world()
-    agent = agents.gps(env, SMALL)
-
-    def run(key):
-        state, history = make_train(env, agent, SMALL.samples * H * ITERATIONS)(key)
-        return evaluate(jax.random.key(1), env, agent, state.agent, 200)["returns"], history
-
-    return jax.tree.map(np.asarray, jax.jit(run, compiler_options=FAST)(KEY))
+    return lq_world.trained(env, agents.gps(env, SMALL), SMALL.samples * H * ITERATIONS)
 
 
 def test_a_few_iterations_come_near_the_riccati_cost(trained):

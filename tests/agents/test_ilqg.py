@@ -6,13 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from agents import lq_world
 from agents.lq_world import START, H, least_cost, world
 
 from jmbrl import agents, data
 from jmbrl.agents.local_tasks import Seen, eigenvalues_above, expanded, quadratic_reward, timed
 from jmbrl.models import LinearGaussian
-from jmbrl.rollout import evaluate
-from jmbrl.train import make_train
 from jmbrl.types import Continuous, Discrete, Spec, Transition
 
 KEY = jax.random.key(0)
@@ -26,13 +25,7 @@ def trained():
     """A seed that learns the reward too, which is quadratic: returns without exploration at the end, and what the
     updates said."""
     env = world(known_reward=False)
-    agent = agents.ilqg(env, SMALL)
-
-    def run(key):
-        state, history = make_train(env, agent, SMALL.samples * H * ITERATIONS)(key)
-        return evaluate(jax.random.key(1), env, agent, state.agent, 200)["returns"], history
-
-    return jax.tree.map(np.asarray, jax.jit(run, compiler_options=FAST)(KEY))
+    return lq_world.trained(env, agents.ilqg(env, SMALL), SMALL.samples * H * ITERATIONS)
 
 
 def test_a_few_iterations_reach_the_riccati_cost(trained):

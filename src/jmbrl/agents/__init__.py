@@ -24,7 +24,7 @@ from jmbrl.agents import slbo as _slbo
 from jmbrl.agents import svg as _svg
 from jmbrl.agents import td_mpc2 as _td_mpc2
 from jmbrl.agents import world_models as _world_models
-from jmbrl.agents.analytic import AnalyticConfig, analytic
+from jmbrl.agents.analytic import analytic
 from jmbrl.agents.bptt import BPTTConfig, bptt, climbing
 from jmbrl.agents.dream import dream_fitness
 from jmbrl.agents.dreamer import DreamerState, dreamer
@@ -88,7 +88,6 @@ SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system 
 __all__ = [
     "PRESETS",
     "SYSTEMS",
-    "AnalyticConfig",
     "BPTTConfig",
     "DQNConfig",
     "DreamerState",

@@ -1,8 +1,5 @@
 """Analytic policy gradients: the derivative of the true return through a differentiable simulator, an upper bound."""
 
-import dataclasses
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
@@ -13,20 +10,13 @@ from jmbrl.agents.system import System
 from jmbrl.learners import BPTTState, World
 from jmbrl.types import Agent, Array, Env, Key, PyTree, Transition
 
-
-class AnalyticState(NamedTuple):
-    """``learner``: all there is, as nothing is remembered."""
-
-    learner: BPTTState
+DEFAULTS = BPTTConfig()
 
 
-@dataclasses.dataclass(frozen=True)
-class AnalyticConfig(BPTTConfig):
-    """Settings, as ``bptt``'s; those of a learned model and of a replay mean nothing here."""
-
-
-def analytic(env: Env, config: AnalyticConfig = AnalyticConfig()) -> Agent:
+def analytic(env: Env, config: BPTTConfig = DEFAULTS) -> Agent:
     """A policy that climbs the return of ``horizon`` true steps from start states by the simulator's own derivative.
+
+    Settings are ``bptt``'s; those of a learned model and of a replay mean nothing here, as nothing is remembered.
 
     The ``updates * batch_size * horizon`` steps that it takes in the simulator in each phase are not counted as the
     environment's: a bound, not a competitor.
@@ -46,17 +36,17 @@ def analytic(env: Env, config: AnalyticConfig = AnalyticConfig()) -> Agent:
         lambda belief: model.features(params, belief),
     )
 
-    def init(key: Key, num_envs: int) -> AnalyticState:
+    def init(key: Key, num_envs: int) -> BPTTState:
         del num_envs
-        return AnalyticState(learner.init(key))
+        return learner.init(key)
 
-    def act(key: Key, state: AnalyticState, carry: PyTree, obs: PyTree, is_first: Array, explore: bool) -> tuple:
-        return learner.act(key, state.learner, jnp.ravel(obs), explore)[0], carry, {}
+    def act(key: Key, state: BPTTState, carry: PyTree, obs: PyTree, is_first: Array, explore: bool) -> tuple:
+        return learner.act(key, state, jnp.ravel(obs), explore)[0], carry, {}
 
-    def record(state: AnalyticState, carry: PyTree, rows: Transition, valid: Array) -> AnalyticState:
+    def record(state: BPTTState, carry: PyTree, rows: Transition, valid: Array) -> BPTTState:
         return state
 
-    def iterate(key: Key, state: AnalyticState, step: Array) -> tuple[AnalyticState, dict]:
+    def iterate(key: Key, state: BPTTState, step: Array) -> tuple[BPTTState, dict]:
         del step
 
         def improve(learned: BPTTState, key: Key) -> tuple[BPTTState, dict]:
@@ -64,12 +54,12 @@ def analytic(env: Env, config: AnalyticConfig = AnalyticConfig()) -> Agent:
             starts = jax.vmap(env.reset)(jax.random.split(key_reset, batch))
             return learner.update(key_update, learned, world, starts)
 
-        learned, info = jax.lax.scan(improve, state.learner, jax.random.split(key, updates))
-        return AnalyticState(learned), {f"policy/{name}": summary(name, x) for name, x in info.items()}
+        learned, info = jax.lax.scan(improve, state, jax.random.split(key, updates))
+        return learned, {f"policy/{name}": summary(name, x) for name, x in info.items()}
 
     return Agent(init, lambda state: (), act, record, ((every, iterate),), 0, model, lambda state: params)
 
 
 SYSTEMS = (
-    System("analytic", AnalyticConfig, analytic, "policy gradients through the true differentiable simulator: a bound"),
+    System("analytic", BPTTConfig, analytic, "policy gradients through the true differentiable simulator: a bound"),
 )

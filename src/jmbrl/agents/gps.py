@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from jmbrl import checks, data, models
-from jmbrl.agents.local_tasks import Progress, Seen, eigenvalues_above, local_tasks, no_progress, timed
+from jmbrl.agents.local_tasks import LocalConfig, Progress, Seen, eigenvalues_above, local_tasks, no_progress, timed
 from jmbrl.agents.off_policy import summary
 from jmbrl.agents.system import System
 from jmbrl.data import running
@@ -19,7 +19,7 @@ from jmbrl.types import Agent, Array, Env, Key, PyTree, Transition
 
 
 @dataclasses.dataclass(frozen=True)
-class GPSConfig:
+class GPSConfig(LocalConfig):
     """Settings; defaults are those of mbbl-GPS and the authors' code (reference sheet 2.14).
 
     What differs from that code: the first samples are of uniform random actions rather than of an initial controller;
@@ -28,26 +28,13 @@ class GPSConfig:
     are kept in the box.
     """
 
-    samples: int = 5  # episodes per iteration
-    kl_step: float = 1.0  # nats per time step, times a factor that adapts
-    step_span: tuple[float, float] = (0.5, 3.0)  # range of the factor
-    min_std: float = 0.1  # of exploration, in units of the action box
-    # local models, of the dynamics and of the policy
-    clusters: int = 20  # of the prior's mixture, at most
-    cluster_rows: int = 40  # rows of one iteration per cluster
-    past: int = 20  # episodes that the prior sees
-    strength: float = 1.0  # rows the prior is worth
-    floor: float = 1e-6
-    em_iterations: int = 20
     # policy
     hidden: tuple[int, ...] = (64, 64)
     clock: bool = False  # whether the network reads the time in the episode too
-    initial_std: float = 0.5
     learning_rate: float = 1e-3
     updates: int = 3000  # per iteration
     batch_size: int = 25
     weight_decay: float = 0.005
-    warmup: int | None = None  # environment steps of random actions; None: one iteration
 
 
 class GPSState(NamedTuple):

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks, data
-from jmbrl.agents.local_tasks import Progress, local_tasks, no_progress, timed
+from jmbrl.agents.local_tasks import LocalConfig, Progress, local_tasks, no_progress, timed
 from jmbrl.agents.system import System
 from jmbrl.health import all_finite
 from jmbrl.models import LinearGaussian
@@ -15,26 +15,12 @@ from jmbrl.types import Agent, Array, Env, Key, PyTree, Transition
 
 
 @dataclasses.dataclass(frozen=True)
-class ILQGConfig:
+class ILQGConfig(LocalConfig):
     """Settings; those of the model, the step and the search are the sheet's of guided policy search (2.14).
 
     An iteration is ``samples`` episodes. Where the environment has no function for its reward, one is learned: a
     quadratic function of state and action.
     """
-
-    samples: int = 5  # episodes per iteration
-    kl_step: float = 1.0  # nats per time step, times a factor that adapts
-    step_span: tuple[float, float] = (0.5, 3.0)  # range of the factor
-    initial_std: float = 0.5  # of the first controllers, in units of the action box
-    min_std: float = 0.1  # of exploration, so that the next model has something to see
-    # local models
-    clusters: int = 20  # of the prior's mixture, at most
-    cluster_rows: int = 40  # rows of one iteration per cluster
-    past: int = 20  # episodes that the prior sees
-    strength: float = 1.0  # rows the prior is worth
-    floor: float = 1e-6
-    em_iterations: int = 20
-    warmup: int | None = None  # environment steps of random actions; None: one iteration
 
 
 class ILQGState(NamedTuple):

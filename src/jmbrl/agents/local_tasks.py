@@ -1,5 +1,6 @@
 """What iLQG and guided policy search share: a local linear-quadratic task made of the last episodes, and its update."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -14,6 +15,25 @@ from jmbrl.models import LinearGaussian, cholesky, polynomial
 from jmbrl.models.local_linear import moments_by_time
 from jmbrl.planners.quadratic import expand
 from jmbrl.types import Array, Env, Key, Transition
+
+
+@dataclasses.dataclass(frozen=True)
+class LocalConfig:
+    """Settings that both systems have: those of mbbl-GPS and the authors' code (reference sheet 2.14)."""
+
+    samples: int = 5  # episodes per iteration
+    kl_step: float = 1.0  # nats per time step, times a factor that adapts
+    step_span: tuple[float, float] = (0.5, 3.0)  # range of the factor
+    initial_std: float = 0.5  # of the first policy, in units of the action box
+    min_std: float = 0.1  # of exploration, so that the next model has something to see
+    # local models
+    clusters: int = 20  # of the prior's mixture, at most
+    cluster_rows: int = 40  # rows of one iteration per cluster
+    past: int = 20  # episodes that the prior sees
+    strength: float = 1.0  # rows the prior is worth
+    floor: float = 1e-6
+    em_iterations: int = 20
+    warmup: int | None = None  # environment steps of random actions; None: one iteration
 
 
 class Progress(NamedTuple):
@@ -62,31 +82,30 @@ class LocalTasks(NamedTuple):
     improve: Callable
 
 
-def local_tasks(user: str, env: Env, config: object) -> LocalTasks:
-    """The shared part of ``ilqg`` and ``gps``; ``config`` has the settings of ``ILQGConfig`` but ``initial_std``.
+def local_tasks(user: str, env: Env, config: LocalConfig) -> LocalTasks:
+    """The shared part of ``ilqg`` and ``gps``; ``initial_std`` is theirs to read.
 
     Raises:
       ValueError: discrete actions, image observations, a number outside its range.
     """
     spec, steps = env.spec, env.spec.max_steps
-    get = lambda name: getattr(config, name)  # noqa: E731
     checks.continuous(user, spec.action, "dqn, or a planner that samples (mpc)")
     size = vector_size(user, spec)
-    samples = checks.integer("samples", get("samples"), 1)
-    past = checks.integer("past", get("past"), samples)
-    kl_step = checks.number("kl_step", get("kl_step"), 1e-9)
-    least_std = checks.number("min_std", get("min_std"), 1e-3, 1.0)
-    span = get("step_span")
+    samples = checks.integer("samples", config.samples, 1)
+    past = checks.integer("past", config.past, samples)
+    kl_step = checks.number("kl_step", config.kl_step, 1e-9)
+    least_std = checks.number("min_std", config.min_std, 1e-3, 1.0)
+    span = config.step_span
     checks.number("step_span", span[0], 1e-6, span[1])
-    clusters = checks.integer("clusters", get("clusters"), 1)
-    most = samples * steps // checks.integer("cluster_rows", get("cluster_rows"), 1)
+    clusters = checks.integer("clusters", config.clusters, 1)
+    most = samples * steps // checks.integer("cluster_rows", config.cluster_rows, 1)
     period = samples * steps
-    warmup = checks.integer("warmup", period if get("warmup") is None else get("warmup"), 0)
+    warmup = checks.integer("warmup", period if config.warmup is None else config.warmup, 0)
     options = {
         "clusters": max(1, min(clusters, most)),
-        "strength": checks.number("strength", get("strength"), 0.0),
-        "floor": checks.number("floor", get("floor"), 1e-9),
-        "iterations": checks.integer("em_iterations", get("em_iterations"), 1),
+        "strength": checks.number("strength", config.strength, 0.0),
+        "floor": checks.number("floor", config.floor, 1e-9),
+        "iterations": checks.integer("em_iterations", config.em_iterations, 1),
     }
 
     def replay(num_envs: int) -> data.Replay:

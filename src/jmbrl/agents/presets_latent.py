@@ -21,7 +21,7 @@ _V3_TASKS = {
 _SMALL = SIZES["size_xs"] | {
     "train_ratio": 64.0, "learning_rate": 1e-3, "rate_warmup": 200, "vectors": "normalized", "capacity": 50_000,
 }  # fmt: skip
-# A cart-pole is learned as fast from a quarter of the starts, a pendulum is not.
+# A cart-pole is learned in as few steps from a quarter of the starts, if less steadily; a pendulum is not.
 _V3_TASKS |= {"pendulum": _SMALL, "cartpole": _SMALL | {"start_frames": 8}}
 
 _V2_TASKS = {

@@ -51,7 +51,7 @@ def recorded_windows(model: Model, spec: Spec, learner: BPTT, batch: int, newest
 
     def experience(key: Key, state: ImaginationState, policy: PyTree, look: Callable) -> tuple[World, PyTree, Record]:
         key_draw, key_encode = jax.random.split(key)
-        rows = data.sample_newest(key_draw, state.replay, batch, length, newest)
+        rows = data.sample_sequences(key_draw, state.replay, batch, length, newest)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows.transition)
         shaped = lambda tree: jax.tree.map(lambda x: x.reshape(batch, length, *x.shape[1:]), tree)  # noqa: E731
         believed = lambda obs: shaped(beliefs_of(key_encode, model, spec, state.params, obs))  # noqa: E731

@@ -16,7 +16,7 @@ from jmbrl.data.replay import (
     sample_starts,
     take,
 )
-from jmbrl.data.windows import sample_newest, sample_sequences
+from jmbrl.data.windows import sample_sequences
 
 __all__ = [
     "Agreement",
@@ -40,7 +40,6 @@ __all__ = [
     "rows",
     "sample",
     "sample_latent",
-    "sample_newest",
     "sample_places",
     "sample_sequences",
     "sample_starts",

@@ -8,28 +8,23 @@ from jmbrl.data.replay import Replay
 from jmbrl.types import Array, Key, Sequence
 
 
-def sample_sequences(key: Key, replay: Replay, batch: int, length: int) -> Sequence:
+def sample_sequences(key: Key, replay: Replay, batch: int, length: int, newest: int | None = None) -> Sequence:
     """``batch`` windows of ``length`` consecutive rows, ``Sequence[batch, length]``.
 
     Starts are uniform over the filled part of each ring, oldest row first, and no window crosses the place
-    where the ring was last written. While fewer than ``length`` rows are stored the tail is masked out.
+    where the ring was last written. While fewer than ``length`` rows are stored the tail is masked out. ``newest``: of
+    so many rows alone, those of all environments together (at least ``length`` of each); None: of all.
 
     Raises:
       ValueError: ``length`` exceeds the capacity.
     """
     length = check_length(length, replay)
-    windows, _ = take_windows(replay, *draw_windows(key, replay, batch, length), length)
-    return windows._replace(is_first=windows.is_first.at[:, 0].set(True))
-
-
-def sample_newest(key: Key, replay: Replay, batch: int, length: int, newest: int) -> Sequence:
-    """As ``sample_sequences``, of the ``newest`` rows alone, those of all environments together (at least ``length``
-    of each)."""
-    length = check_length(length, replay)
-    each = max(checks.integer("newest", newest, 1) // replay.num_envs, length)
-    first = jnp.maximum(replay.size - each, 0)
-    starts, envs = draw_windows(key, replay._replace(size=replay.size - first), batch, length)
-    windows, _ = take_windows(replay, starts + first, envs, length)
+    passed = 0
+    if newest is not None:
+        each = max(checks.integer("newest", newest, 1) // replay.num_envs, length)
+        passed = jnp.maximum(replay.size - each, 0)
+    starts, envs = draw_windows(key, replay._replace(size=replay.size - passed), batch, length)
+    windows, _ = take_windows(replay, starts + passed, envs, length)
     return windows._replace(is_first=windows.is_first.at[:, 0].set(True))
 
 

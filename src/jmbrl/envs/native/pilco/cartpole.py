@@ -50,16 +50,18 @@ def make(max_steps: int = MAX_STEPS, spread: float = 0.1) -> Env:
 
 def miss(obs: Array) -> Array:
     """Distance of the tip from the goal, in metres."""
+    return jnp.sqrt(_square_miss(obs))
+
+
+def _square_miss(obs: Array) -> Array:
     x, angle = obs[..., 0], obs[..., 3]
-    return jnp.sqrt((x + LENGTH * jnp.sin(angle)) ** 2 + (LENGTH + LENGTH * jnp.cos(angle)) ** 2)
+    return (x + LENGTH * jnp.sin(angle)) ** 2 + (LENGTH + LENGTH * jnp.cos(angle)) ** 2
 
 
 def reward_fn(obs: Array, action: Array, next_obs: Array) -> Array:
     """The task's reward."""
     del obs, action
-    x, angle = next_obs[..., 0], next_obs[..., 3]
-    square = (x + LENGTH * jnp.sin(angle)) ** 2 + (LENGTH + LENGTH * jnp.cos(angle)) ** 2
-    return jnp.exp(-square / (2 * WIDTH**2))
+    return jnp.exp(-_square_miss(next_obs) / (2 * WIDTH**2))
 
 
 def slope(state: Array, force: Array) -> Array:
