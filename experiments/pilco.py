@@ -1,9 +1,10 @@
-"""PILCO on its own cart pole: swung up and balanced within eight trials of four seconds.
+"""PILCO on its own cart pole and pendulum: swung up and balanced within eight trials of four seconds.
 
 Claim: after at most eight trials (the random first one not counted), on at least four of five seeds, an episode keeps
-the pole's tip within 0.1 m of the point above the start throughout its last second. Source: Deisenroth & Rasmussen
-2011, section 3.2 (17.5 s of experience). Control: the same with one centre, a policy that cannot both swing up and
-balance, is to do it on none. Thresholds, budgets and control are fixed here, before the run.
+the tip within 0.1 m of the point above the start throughout its last second. Source: Deisenroth & Rasmussen 2011,
+section 3.2 (cart pole, 17.5 s of experience), and their code's pendulum. Control: the cart pole with one centre, a
+policy that cannot both swing up and balance, is to do it on none. Thresholds, budgets and control are fixed here,
+before the run; settings were chosen on seed 1, which is none of those that count.
 """
 
 from typing import Any
@@ -13,17 +14,23 @@ import jax.numpy as jnp
 import matplotlib.pyplot as plt
 import numpy as np
 
-from jmbrl.envs.native.pilco import MAX_STEPS, cartpole
+from jmbrl.envs.native.pilco import MAX_STEPS, cartpole, pendulum
 
 import common
 
-ENV, PRESET = "pilco/cartpole", "pilco_cartpole"
-SEEDS, TRIALS = 5, 8
+# Task, arm: the preset and what the arm changes of it.
+CART, ROD = "pilco/cartpole", "pilco/pendulum"
+ARMS = {
+    (CART, "pilco"): ("pilco_cartpole", {}),
+    (ROD, "pilco"): ("pilco_pendulum", {}),
+    (CART, "one centre"): ("pilco_cartpole", {"centres": 1}),
+}
+MISS = {CART: cartpole.miss, ROD: pendulum.miss}
+SEEDS, TRIALS = range(2, 7), 8
 NEAR, LAST = 0.1, 10  # metres, steps: the last second
-ARMS = {"pilco": {}, "one centre": {"centres": 1}}
 
 
-def trials(train: Any, chunk: Any, seed: int) -> dict[str, list]:
+def trials(env: str, train: Any, chunk: Any, seed: int) -> dict[str, list]:
     """Of each trial, the random one first: its return, and the tip's largest distance from the goal in the last
     second."""
     key = jax.random.key(seed)
@@ -32,23 +39,24 @@ def trials(train: Any, chunk: Any, seed: int) -> dict[str, list]:
         run, metrics = chunk(key, run, np.int32(span.start), span.length, span.warmup)
         returns.append(round(float(np.nansum(metrics["episode_return"])), 3))
         print(f"  seed {seed}, trial {len(returns) - 1}: {returns[-1]}", flush=True)
-    seen = np.asarray(run.agent.replay.data.next_obs[: train.steps, 0]).reshape(-1, MAX_STEPS, 4)
-    far = np.asarray(cartpole.miss(jnp.asarray(seen[:, -LAST:]))).max(axis=1)
+    seen = np.asarray(run.agent.replay.data.next_obs[: train.steps, 0]).reshape(len(returns), MAX_STEPS, -1)
+    far = np.asarray(MISS[env](jnp.asarray(seen[:, -LAST:]))).max(axis=1)
     return {"returns": returns, "far": far.round(4).tolist()}
 
 
-def row_of(cells: common.Cells, arm: str, quick: bool) -> dict[str, Any]:
+def row_of(cells: common.Cells, env: str, arm: str, quick: bool) -> dict[str, Any]:
     """The first trial that is good, per seed; one more than there are where none is."""
     count = 2 if quick else TRIALS
-    settings = common.settings_of("pilco", PRESET, ARMS[arm] | ({"searches": 5, "evaluations": 10} if quick else {}))
-    train = common.make_run("pilco", ENV, settings, MAX_STEPS * (1 + count))
+    preset, changes = ARMS[env, arm]
+    settings = common.settings_of("pilco", preset, changes | ({"searches": 5, "evaluations": 10} if quick else {}))
+    train = common.make_run("pilco", env, settings, MAX_STEPS * (1 + count))
     chunk, found = common.compiled_chunk(train), []
-    for seed in range(1 if quick else SEEDS):
-        wanted = {"env": ENV, "trials": count, "seed": seed, **settings}
-        found.append(cells.get(f"{arm}/{seed}", wanted, lambda seed=seed: trials(train, chunk, seed)))
+    for seed in SEEDS[:1] if quick else SEEDS:
+        wanted = {"env": env, "trials": count, "seed": seed, **settings}
+        found.append(cells.get(f"{env}/{arm}/{seed}", wanted, lambda seed=seed: trials(env, train, chunk, seed)))
     solved = [next((i for i, far in enumerate(cell["far"]) if i and far <= NEAR), count + 1) for cell in found]
     return common.row(
-        ENV,
+        env,
         arm,
         solved,
         f"first trial with the tip within {NEAR} m throughout the last second (never: {count + 1})",
@@ -61,16 +69,18 @@ def row_of(cells: common.Cells, arm: str, quick: bool) -> dict[str, Any]:
 
 
 def verdict(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    table = {r["arm"]: r for r in rows}
-    ours, control = table["pilco"], table["one centre"]
+    table = {(r["setting"], r["arm"]): r for r in rows}
+    control = table[CART, "one centre"]
+    ours = [table[env, "pilco"] for env in (CART, ROD)]
     return common.agreement(
         [
             (
-                ours["solved"] >= 0.8 * ours["seeds"],
-                f"solved within {TRIALS} trials: {ours['solved']} of {ours['seeds']}",
-            ),
-            (control["solved"] == 0, f"one centre (control): {control['solved']} of {control['seeds']}, none expected"),
+                r["solved"] >= 0.8 * r["seeds"],
+                f"{r['setting']} solved within {TRIALS} trials: {r['solved']} of {r['seeds']}",
+            )
+            for r in ours
         ]
+        + [(control["solved"] == 0, f"one centre (control): {control['solved']} of {control['seeds']}, none expected")]
     )
 
 
@@ -81,8 +91,8 @@ def figure(rows: list[dict[str, Any]], path: str) -> None:
         for i, r in enumerate(rows):
             for seed in r[name]:
                 axis.plot(seed, color=f"C{i}", alpha=0.3, lw=0.8)
-            axis.plot(np.median(r[name], axis=0), color=f"C{i}", lw=2, label=r["arm"])
-        axis.set(title=ENV, xlabel="trial of 4 s (0: random)", ylabel=label)
+            axis.plot(np.median(r[name], axis=0), color=f"C{i}", lw=2, label=f"{r['setting']}, {r['arm']}")
+        axis.set(xlabel="trial of 4 s (0: random)", ylabel=label)
     axes[1].axhline(NEAR, color="k", lw=0.5, ls="--")
     axes[1].set_yscale("log")
     axes[0].legend(fontsize=7)
@@ -93,12 +103,12 @@ def figure(rows: list[dict[str, Any]], path: str) -> None:
 def main() -> None:
     options = common.arguments(__doc__.splitlines()[0])
     cells = common.Cells("pilco", options.quick, options.fresh)
-    rows = [row_of(cells, arm, options.quick) for arm in ARMS]
+    rows = [row_of(cells, env, arm, options.quick) for env, arm in ARMS]
     result = {
-        "claim": "PILCO swings its cart pole up and balances it within eight trials of four seconds",
-        "source": "Deisenroth & Rasmussen 2011, section 3.2; thresholds fixed before the run",
-        "setting": "the original's cart pole without its measurement noise; settings in each row; the noise floor, the "
-        "horizon and the restarts were chosen on seed 1",
+        "claim": "PILCO swings its cart pole and its pendulum up and balances them within eight trials of four seconds",
+        "source": "Deisenroth & Rasmussen 2011, section 3.2, and their code; thresholds fixed before the run",
+        "setting": "the original's tasks without their measurement noise; settings in each row; the cart pole's noise "
+        "floor, horizon and restarts were chosen on another seed",
         "rows": rows,
         "verdict": verdict(rows),
     }

@@ -1,9 +1,19 @@
 """How good a model is: error against horizon, calibration, what the spread is made of, latency; and the figures.
 
+Of policies that climb derivatives: how much of these is signal, and what the return looks like around them.
+
 Of tables: their values and policies, and how planning fills them in.
 """
 
 from jmbrl.diagnostics.calibration import calibration, calibration_by_horizon
+from jmbrl.diagnostics.gradients import (
+    first_noise,
+    gradients_by_horizon,
+    landscape,
+    policy_gradients,
+    random_direction,
+    signal,
+)
 from jmbrl.diagnostics.imagined_returns import imagined_returns, returns_to_go
 from jmbrl.diagnostics.latent import diagnose_latent
 from jmbrl.diagnostics.latent_calibration import continuation_calibration, kl_per_latent, reward_calibration
@@ -25,18 +35,24 @@ __all__ = [
     "diagnose",
     "diagnose_agent",
     "diagnose_latent",
+    "first_noise",
+    "gradients_by_horizon",
     "imagined_returns",
     "keeps_up",
     "kl_per_latent",
+    "landscape",
     "latency",
     "model_error",
     "open_loop",
     "planning_frames",
+    "policy_gradients",
+    "random_direction",
     "real_windows",
     "recalibrate",
     "returns_to_go",
     "reward_calibration",
     "save_latent",
+    "signal",
     "value_map",
     "variance_shares",
 ]

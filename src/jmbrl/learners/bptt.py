@@ -35,11 +35,13 @@ class World(NamedTuple):
 
 
 class Path(NamedTuple):
-    """Of imagined trajectories: features ``[H + 1, N, F]``, actions ``[H, N, A]`` and outcomes ``[H, N]``."""
+    """Of imagined trajectories: features ``[H + 1, N, F]``, actions ``[H, N, A]``, outcomes ``[H, N]`` and ``gains[H +
+    1, N]``, what each step adds to the return, the terminal value last."""
 
     features: Array
     actions: Array
     outcome: Outcome
+    gains: Array
 
 
 class Record(NamedTuple):
@@ -56,8 +58,10 @@ class BPTT(NamedTuple):
     Attributes:
       init: ``(key) -> BPTTState``.
       act: ``(key, state, features[F], explore) -> (action, log_prob)``.
-      returns: ``(key, policy, slow, world, beliefs[N], record=None) -> (float32[N], Path)``: what is climbed, as a
-        function of the policy's weights. A ``Record``'s noise takes the place of the policy's own draws.
+      distribution: ``(policy, features[..., F])``, of the actions.
+      returns: ``(key, policy, slow, world, beliefs[N], record=None, each=False) -> (float32[N], Path)``: what is
+        climbed, as a function of the policy's weights. A ``Record``'s noise takes the place of the policy's own draws.
+        ``each``: every trajectory has weights of its own, leaves ``[N, ...]``.
       record: ``(policy, behaviour, features[H, N, F], actions[H, N, A]) -> Record`` of actions that a policy of weights
         ``behaviour`` took.
       update: ``(key, state, world, beliefs[N], record=None) -> (state, info)``: one step of the policy, and of the
@@ -67,6 +71,7 @@ class BPTT(NamedTuple):
 
     init: Callable
     act: Callable
+    distribution: Callable
     returns: Callable
     record: Callable
     update: Callable
@@ -166,8 +171,16 @@ def bptt(
         return critic.predict(weights, x).mean() if terminal_value else jnp.zeros(x.shape[:-1])
 
     def returns(
-        key: Key, policy: PyTree, slow: PyTree, world: World, beliefs: PyTree, record: Record | None = None
+        key: Key,
+        policy: PyTree,
+        slow: PyTree,
+        world: World,
+        beliefs: PyTree,
+        record: Record | None = None,
+        each: bool = False,
     ) -> tuple[Array, Path]:
+        distribution = jax.vmap(actor.distribution) if each else actor.distribution
+
         def here(carried: tuple) -> PyTree:
             """The belief; every ``cut`` steps one without a past."""
             belief, t = carried
@@ -175,7 +188,7 @@ def bptt(
 
         def choose(key: Key, carried: tuple, t: Array) -> tuple[Array, Array]:
             x = jax.vmap(world.look)(here(carried))
-            pi = actor.distribution(policy, x)
+            pi = distribution(policy, x)
             if record is not None:
                 return jnp.tanh(pi.mean + pi.std * record.noise[t]), x
             return (pi.sample(key) if stochastic else pi.mode()), x
@@ -197,8 +210,8 @@ def bptt(
         x_last = jax.vmap(world.look)(last)
         weight = counted(outcome, record)
         final = weight[-1] * gamma * outcome.discount[-1]
-        total = jnp.sum(weight * reward_scale * outcome.reward, axis=0) + final * value_of(slow, x_last)
-        return total, Path(jnp.concatenate([path.aux, x_last[None]]), path.action, outcome)
+        gains = jnp.concatenate([weight * reward_scale * outcome.reward, (final * value_of(slow, x_last))[None]])
+        return jnp.sum(gains, axis=0), Path(jnp.concatenate([path.aux, x_last[None]]), path.action, outcome, gains)
 
     def counted(outcome: Outcome, record: Record | None) -> Array:
         """How much each imagined step counts, ``[H, N]``."""
@@ -246,4 +259,4 @@ def bptt(
         value = optax.apply_updates(state.value, moved)
         return (value, optax.incremental_update(value, state.slow, slow_rate), opt), (cost, slope)
 
-    return BPTT(init, act, returns, record, update, horizon)
+    return BPTT(init, act, actor.distribution, returns, record, update, horizon)

@@ -47,12 +47,20 @@ def make(max_steps: int = MAX_STEPS, spread: float = 0.1) -> Env:
     )
 
 
+def miss(obs: Array) -> Array:
+    """The tip's distance (m) from the point above the hinge; ``obs[..., 2]``."""
+    return jnp.sqrt(_square_miss(obs))
+
+
+def _square_miss(obs: Array) -> Array:
+    angle = obs[..., 1]
+    return LENGTH**2 * (jnp.sin(angle) ** 2 + (1 + jnp.cos(angle)) ** 2)
+
+
 def reward_fn(obs: Array, action: Array, next_obs: Array) -> Array:
     """The task's reward."""
     del obs, action
-    angle = next_obs[..., 1]
-    square = LENGTH**2 * (jnp.sin(angle) ** 2 + (1 + jnp.cos(angle)) ** 2)
-    return jnp.exp(-square / (2 * WIDTH**2))
+    return jnp.exp(-_square_miss(next_obs) / (2 * WIDTH**2))
 
 
 def slope(state: Array, torque: Array) -> Array:
