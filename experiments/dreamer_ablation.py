@@ -13,7 +13,7 @@ are fixed here, before the run. Control: no single change may beat the full syst
 computation.
 """
 
-from dreamer_parts import Arm, Task, better, figure, rows_of, two_sided
+from curves import Arm, Task, better, figure, rows_of, two_sided
 
 import common
 

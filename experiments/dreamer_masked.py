@@ -12,7 +12,7 @@ stacked sees velocities again: no difference is claimed there, nor between the t
 PPO without a memory must not beat random actions on the chain.
 """
 
-from dreamer_parts import Arm, Task, at_bar, better, figure, rows_of, two_sided
+from curves import Arm, Task, at_bar, better, figure, rows_of, two_sided
 
 import common
 

@@ -9,7 +9,7 @@ comparisons are fixed here, before the run; between v2 and v3 nothing is claimed
 actions; control: random actions must not beat Dreamer v3.
 """
 
-from dreamer_parts import Arm, Task, better, figure, rows_of, two_sided
+from curves import Arm, Task, better, figure, rows_of, two_sided
 
 import common
 

@@ -10,7 +10,7 @@ actions, Dreamer v3 must not beat random actions.
 """
 
 import numpy as np
-from dreamer_parts import Arm, Task, at_bar, better, figure, rows_of, two_sided
+from curves import Arm, Task, at_bar, better, figure, rows_of, two_sided
 
 import common
 

@@ -28,8 +28,7 @@ class PILCOConfig:
     given there. Without ``target`` it is minus the environment's reward function, whose mean is then approximated.
 
     What differs from that code: the processes' hyper-parameters have priors and are found by Adam (``models.gp``); up
-    to ``points`` rows are used as they are, with none of its sparse approximation; the processes' noise is added to
-    the predicted state, as in the paper.
+    to ``points`` rows are used as they are, with none of its sparse approximation.
     """
 
     # state and cost
@@ -45,6 +44,8 @@ class PILCOConfig:
     search_points: int = 300
     fit_steps: int = 200
     noise_floor: float = 1e-3  # of a target's spread; trap: without it no Cholesky factor exists
+    # Add the processes' noise to each predicted state: the paper's equations do; its code takes noise for the sensors'.
+    process_noise: bool = False
     # policy
     centres: int = 10
     lengths: tuple[float, ...] = (1.0,)  # one for all features, or one each
@@ -156,6 +157,7 @@ def improver(env: Env, config: PILCOConfig, cost: Callable, horizon: int) -> Lea
     def better(candidates: PyTree, situation: Situation) -> tuple[PyTree, dict[str, Array]]:
         params = situation.params
         given = gp_moments.fitted(params.weights, params.stats, config.noise_floor)
+        given = given if config.process_noise else given._replace(noise=jnp.zeros_like(given.noise))
         mean, std = widen((situation.mean, situation.std))
         start = Gaussian(mean, jnp.diag(std**2))
         candidates = widen(candidates)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from jmbrl import checks
+from jmbrl.bench.bptt import WORK as BPTT_WORK
+from jmbrl.bench.bptt import bptt
 from jmbrl.bench.dreamer import ON_TWO_CORES, dreamer
 from jmbrl.bench.dreamer import WORK as DREAMER_WORK
 from jmbrl.bench.mbpo import mbpo
@@ -20,6 +22,7 @@ from jmbrl.bench.world_models import world_models
 from jmbrl.bench.world_models_work import WORK as WORLD_MODELS_WORK
 
 __all__ = [
+    "BPTT_WORK",
     "CASES",
     "DREAMER_WORK",
     "MODELS",
@@ -30,6 +33,7 @@ __all__ = [
     "Case",
     "Preset",
     "Work",
+    "bptt",
     "dreamer",
     "fit",
     "matmul_rate",
@@ -45,10 +49,11 @@ __all__ = [
 SWEEP_REPEATS = 5
 BENCHMARKS = {
     "planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular, "mbpo": mbpo, "world_models": world_models,
-    "dreamer": dreamer,
+    "dreamer": dreamer, "bptt": bptt,
 }  # fmt: skip
 TABLES = {  # the others': PRESETS
     "tabular": CASES, "mbpo": WORK, "world_models": WORLD_MODELS_WORK, "dreamer": DREAMER_WORK,
+    "bptt": BPTT_WORK,
 }  # fmt: skip
 UNASKED = {"dreamer": ON_TWO_CORES}  # presets that run where none is named; the others': all
 # Presets of several rows: which option of ``planning`` each row has another value of.
@@ -57,14 +62,14 @@ SWEEPS = {"planners": ("planner", PLANNERS), "models": ("model", MODELS)}
 
 def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
     """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"``, ``"tabular"``, ``"mbpo"``,
-    ``"world_models"`` or ``"dreamer"``.
+    ``"world_models"``, ``"dreamer"`` or ``"bptt"``.
 
     Args:
       name: which one.
       fresh: make each row in a process of its own, so that its ``peak_mb`` is its own, where there are several.
       options: ``preset`` (one name; all by default, of dreamer those for two cores), ``repeats`` (timed calls, 10; 5 in
         a preset of several rows; of mbpo and world_models as they say) and any field of ``Preset``, for tabular of
-        ``Case``, for mbpo, world_models and dreamer of their ``Work``; for planning ``propagation`` (``"ts1"``),
+        ``Case``, for mbpo, world_models, dreamer and bptt of their ``Work``; for planning ``propagation`` (``"ts1"``),
         ``planner`` and ``model`` (names in ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the
         former, ``models`` for the latter; for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds
         those of ``bench.seeds``.

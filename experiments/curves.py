@@ -1,4 +1,4 @@
-"""What the experiments on PlaNet and the Dreamers share: evaluated curves, their rows, bars to reach, the figure.
+"""What experiments on learning curves share: evaluated curves, their rows, bars to reach, the figure.
 
 A run is evaluated without exploration every so many steps. An arm is worth, for each seed, the mean of the evaluations
 of the budget's last steps: the end of the untouched curve. When it first reached a bar, and its best evaluation (the
