@@ -40,7 +40,7 @@ def known(task: str, seed: int, steps: int = STEPS) -> Known:
     agent = agents.bptt(env, config)
     train = make_train(env, agent, steps)
     run = jax.jit(train)(jax.random.key(seed))[0]
-    return Known(env, agent, ensemble_of(env, config), settings, jax.device_get(run.agent))
+    return Known(env, agent, ensemble_of(env, config), settings, run.agent)
 
 
 def learner_of(there: Known, **changes: Any) -> BPTT:

@@ -88,6 +88,7 @@ def pilco(env: Env, config: PILCOConfig = PILCOConfig()) -> Agent:
         search_points=config.search_points,
         steps=config.fit_steps,
         noise_floor=config.noise_floor,
+        two_starts=True,
         reward=reward,
         termination=env.termination_fn,
         angles=config.angles,

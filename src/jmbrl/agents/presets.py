@@ -449,14 +449,24 @@ PRESETS["pilco"] = {
         "noise_floor": 0.01,
     },
 }
+# SVG(H) is a short horizon and a learned value after it, in rewards of about 1.
+_SVG_H = {"stochastic": True, "terminal_value": True, "horizon": 5, "updates": 600, "gamma": 0.97, "fit_every": 200}
+_SVG_H |= {"value_learning_rate": 3e-3, "slow_rate": 0.05}
 PRESETS["bptt"] = {
-    "pendulum": {"fit_every": 200},
+    "pendulum": {"stochastic": True, "fit_every": 200},
     "cartpole_swingup": {"horizon": 25, "fit_every": 200},
+    "svg_h_pendulum": {**_SVG_H, "reward_scale": 0.1},
+    "svg_h_cartpole_swingup": _SVG_H,
 }
 PRESETS["analytic"] = PRESETS["bptt"]
+# SVG(H) is a short horizon and a learned value after it, in rewards of about 1.
+_SVG_H = {"stochastic": True, "terminal_value": True, "horizon": 5, "updates": 600, "gamma": 0.97, "fit_every": 200}
+_SVG_H |= {"value_learning_rate": 3e-3, "slow_rate": 0.05}
 PRESETS["bptt"] = {
-    "pendulum": {"fit_every": 200},
+    "pendulum": {"stochastic": True, "fit_every": 200},
     "cartpole_swingup": {"horizon": 25, "fit_every": 200},
+    "svg_h_pendulum": {**_SVG_H, "reward_scale": 0.1},
+    "svg_h_cartpole_swingup": _SVG_H,
 }
 PRESETS["analytic"] = PRESETS["bptt"]
 PRESETS |= LATENT_PRESETS
