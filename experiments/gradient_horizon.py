@@ -13,6 +13,8 @@ policy it came with (and of one that learned nothing), for 512 real states, with
 then policies are learned from scratch in that model and tried in the environment.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import gradient_world as world
@@ -40,36 +42,60 @@ def variants(length: int) -> dict[str, dict[str, Any]]:
     }
 
 
+@functools.cache
+def measure_of(task: str, kind: str, horizons: tuple[int, ...]) -> Callable:
+    """Compiled once for all seeds and policies."""
+    there = world.setup(task)
+    learner_of = lambda length: there.ascent.learner(**variants(length)[kind])  # noqa: E731
+    return diagnostics.gradients_by_horizon(learner_of, there.ascent.world, horizons, BATCH)
+
+
+@functools.cache
+def value_of(task: str, updates: int) -> Callable:
+    """``(key, agent's state, policy) -> weights``: the value of a policy that stays as it is, learned in the model."""
+    there = world.setup(task)
+    learner = there.ascent.learner(20, terminal_value=True, learning_rate=0.0)
+    learn = world.climbed(there, learner, updates, BATCH)
+    return jax.jit(lambda key, state, policy: learn(key, state, world.with_policy(learner, key, policy))[0].slow)
+
+
 def gradients(task: str, seed: int, quick: bool) -> dict[str, Any]:
     """Norm, spread and signal against the horizon: of three estimators, of a truncated derivative, with a value."""
-    there = world.known(task, seed, 600 if quick else world.STEPS)
+    there, state = world.setup(task), world.known(task, seed, quick)
     horizons = HORIZONS[2:4] if quick else HORIZONS
     found: dict[str, Any] = {"horizons": horizons}
     key_policy, key_starts, key_value, key_measure = jax.random.split(jax.random.key(100 + seed), 4)
-    beliefs = world.starts(there, key_starts, 64 if quick else STARTS)
-    fresh = world.learner_of(there).init(key_policy)
-    own = there.state.learner
-    for name, policy in zip(POLICIES, (own.policy, fresh.policy), strict=True):
-        slow = world.with_value(there, key_value, policy, 50 if quick else 1_000, horizon=20)
+    beliefs = there.ascent.starts(key_starts, state, 64 if quick else STARTS)
+    fresh = there.ascent.learner(1).init(key_policy).policy
+    for name, policy in zip(POLICIES, (state.learner.policy, fresh), strict=True):
         for kind in variants(1):
-            value = kind == "value"
-            learner_of = lambda h, kind=kind: world.learner_of(there, **variants(h)[kind])  # noqa: E731
-            measure = diagnostics.gradients_by_horizon(learner_of, world.world_of(there), horizons, BATCH)
-            numbers = measure(key_measure, policy, slow if value else (), there.state, beliefs)
+            slow = value_of(task, 50 if quick else 1_000)(key_value, state, policy) if kind == "value" else ()
+            numbers = measure_of(task, kind, horizons)(key_measure, policy, slow, state, beliefs)
             for estimator in ESTIMATORS if kind == "whole" else ESTIMATORS[:1]:
                 label = estimator if kind == "whole" else kind
                 found[f"{name}/{label}"] = {k: [float(f"{x:.5g}") for x in v] for k, v in numbers[estimator].items()}
     return found
 
 
+@functools.cache
+def learn_of(task: str, kind: str, length: int, updates: int) -> Callable:
+    """``(key, agent's state) -> real return`` of a policy from scratch, compiled once for all seeds."""
+    there = world.setup(task)
+    learner = there.ascent.learner(**variants(length)[kind])
+    learn = world.climbed(there, learner, updates, BATCH)
+
+    def run(key: jax.Array, state: Any) -> jax.Array:
+        key_init, key_climb, key_judge = jax.random.split(key, 3)
+        policy = learn(key_climb, state, learner.init(key_init))[0].policy
+        return world.real_return(there, key_judge, state, policy)
+
+    return jax.jit(run)
+
+
 def learning(task: str, seed: int, kind: str, length: int, quick: bool) -> dict[str, Any]:
-    """A policy from scratch in the model: what it returns in the environment and, a step, in imagination."""
-    there = world.known(task, seed, 600 if quick else world.STEPS)
-    learner = world.learner_of(there, **variants(length)[kind])
-    run = jax.jit(world.learned(there, learner, 20 if quick else UPDATES, BATCH))
-    policy, _ = run(jax.random.key(seed), there.state)
-    judge = jax.jit(lambda key, state, policy: world.real_return(there, key, state, policy))
-    return {"return": float(judge(jax.random.key(1000 + seed), there.state, policy.policy))}
+    """A policy from scratch in the model: what it returns in the environment."""
+    run = learn_of(task, kind, length, 20 if quick else UPDATES)
+    return {"return": float(run(jax.random.key(1000 + seed), world.known(task, seed, quick)))}
 
 
 def rows_of(cells: common.Cells, task: str, quick: bool) -> list[dict[str, Any]]:

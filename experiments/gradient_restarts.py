@@ -10,6 +10,7 @@ Budgets and comparisons are fixed here, before the run. Plans start from the sta
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import gradient_world as world
@@ -27,54 +28,68 @@ import common
 RESTARTS, PLANS, SEEDS = 20, 8, 3
 HORIZON, PARTICLES, ADAM = 40, 5, 100
 CEM = {"population": 200, "elites": 20, "iterations": 5}  # as many sequences as ten restarts of Adam
-UPDATES, BATCH = 400, 64
+UPDATES, BATCH, POLICY_HORIZON = 400, 64, 25
 ARMS = ("random", "gradient", "best of 20", "cem")
 
 
-def plans(task: str, seed: int, quick: bool) -> dict[str, Any]:
-    """Per start, the imagined return of 20 random sequences, of 20 climbed ones and of CEM's, noise drawn afresh."""
-    there = world.known(task, seed, 600 if quick else world.STEPS)
-    spec, key = there.env.spec, jax.random.key(200 + seed)
-    climb = planners.gradient(spec, horizon=HORIZON, restarts=2, steps=5 if quick else ADAM)
+@functools.cache
+def search_of(task: str, steps: int) -> Callable:
+    """``(agent's state, keys[4], belief) -> returns``, compiled once for all seeds and starts."""
+    there = world.setup(task)
+    spec = there.env.spec
+    climb = planners.gradient(spec, horizon=HORIZON, restarts=1, steps=steps)
     search = planners.cem(spec, horizon=HORIZON, **CEM)
-    starts = world.starts(there, key, PLANS, episodes=True)
 
-    @jax.jit
     def run(state: Any, keys: Key, belief: Any) -> dict[str, Array]:
-        goal = objective(there.model, state.params, belief, particles=PARTICLES)
+        goal = objective(there.agent.model, state.params, belief, particles=PARTICLES)
         key_random, key_climb, key_cem, key_score = keys
 
         def climbed(key: Key) -> Array:
-            # The planner's first start is its warm start: here random, so that both are restarts of their own.
+            # The planner's only start is its warm start: here a random one.
             key_warm, key_plan = jax.random.split(key)
-            warm = random_actions(key_warm, spec, HORIZON)
-            return climb.plan(key_plan, warm, goal)[0]
+            return climb.plan(key_plan, random_actions(key_warm, spec, HORIZON), goal)[0]
 
         drawn = random_actions(key_random, spec, RESTARTS * HORIZON).reshape(RESTARTS, HORIZON, -1)
-        paths = jax.lax.map(climbed, jax.random.split(key_climb, RESTARTS))
+        paths = jax.vmap(climbed)(jax.random.split(key_climb, RESTARTS))
         found = search.plan(key_cem, search.init(), goal)[0]
         every = jnp.concatenate([drawn, paths, found[None]])
         score = jnp.mean(jax.vmap(lambda k: goal.returns(k, every)[0])(jax.random.split(key_score, 10)), axis=0)
         return {"random": score[:RESTARTS], "gradient": score[RESTARTS:-1], "cem": score[-1:]}
 
-    keys = jax.vmap(functools.partial(jax.random.split, num=4))(jax.random.split(key, PLANS))
-    found = [jax.device_get(run(there.state, keys[i], jax.tree.map(lambda x, i=i: x[i], starts))) for i in range(PLANS)]
+    return jax.jit(run)
+
+
+def plans(task: str, seed: int, quick: bool) -> dict[str, Any]:
+    """Per start, the imagined return of 20 random sequences, of 20 climbed ones and of CEM's, noise drawn afresh."""
+    there, state, run = world.setup(task), world.known(task, seed, quick), search_of(task, 5 if quick else ADAM)
+    key_start, key_run = jax.random.split(jax.random.key(200 + seed))
+    starts = world.begin(there, key_start, state, PLANS)
+    keys = jax.vmap(functools.partial(jax.random.split, num=4))(jax.random.split(key_run, PLANS))
+    found = [jax.device_get(run(state, keys[i], jax.tree.map(lambda x, i=i: x[i], starts))) for i in range(PLANS)]
     return {name: np.stack([one[name] for one in found]).round(3).tolist() for name in found[0]}
+
+
+@functools.cache
+def learn_of(task: str, updates: int) -> Callable:
+    """``(keys[N], agent's state) -> imagined and real returns``: policies from random initialisations side by side."""
+    there = world.setup(task)
+    learner = there.ascent.learner(POLICY_HORIZON)
+    learn = world.climbed(there, learner, updates, BATCH)
+
+    def run(key: Key, state: Any) -> tuple[Array, Array]:
+        key_init, key_climb, key_judge = jax.random.split(key, 3)
+        after, imagined = learn(key_climb, state, learner.init(key_init))
+        # Each update imagines from other states: a mean over the last of them.
+        return jnp.mean(imagined[-20:]), world.real_return(there, key_judge, state, after.policy)
+
+    return jax.jit(jax.vmap(run, in_axes=(0, None)))
 
 
 def policies(task: str, seed: int, quick: bool) -> dict[str, Any]:
     """Of policies from random initialisations, learned side by side in one model: imagined and real return."""
-    there = world.known(task, seed, 600 if quick else world.STEPS)
-    count, updates = (3, 10) if quick else (RESTARTS, UPDATES)
-    learner = world.learner_of(there)
-    run = jax.jit(jax.vmap(world.learned(there, learner, updates, BATCH), in_axes=(0, None)))
-    judge = jax.jit(
-        jax.vmap(lambda key, state, policy: world.real_return(there, key, state, policy), in_axes=(None, None, 0))
-    )
-    found, imagined = run(jax.random.split(jax.random.key(300 + seed), count), there.state)
-    real = judge(jax.random.key(400 + seed), there.state, found.policy)
-    late = np.mean(np.asarray(imagined)[:, -20:], axis=1)  # each from other states: a mean over as many of them
-    return {"imagined": np.round(late, 3).tolist(), "real": np.asarray(real).round(2).tolist()}
+    run, state = learn_of(task, 10 if quick else UPDATES), world.known(task, seed, quick)
+    imagined, real = run(jax.random.split(jax.random.key(300 + seed), 3 if quick else RESTARTS), state)
+    return {"imagined": np.asarray(imagined).round(3).tolist(), "real": np.asarray(real).round(2).tolist()}
 
 
 def rows_of(cells: common.Cells, task: str, quick: bool) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ Claim: after at most eight trials (the random first one not counted), on at leas
 the tip within 0.1 m of the point above the start throughout its last second. Source: Deisenroth & Rasmussen 2011,
 section 3.2 (cart pole, 17.5 s of experience), and their code's pendulum. Control: the cart pole with one centre, a
 policy that cannot both swing up and balance, is to do it on none. Thresholds, budgets and control are fixed here,
-before the run; settings were chosen on seeds 1 to 6, which are none of those that count.
+before the run; settings were chosen on seeds 1 to 14, which are none of those that count.
 """
 
 from typing import Any
@@ -26,7 +26,7 @@ ARMS = {
     (CART, "one centre"): ("pilco_cartpole", {"centres": 1}),
 }
 MISS = {CART: cartpole.miss, ROD: pendulum.miss}
-SEEDS, TRIALS = range(10, 15), 8
+SEEDS, TRIALS = range(20, 25), 8
 NEAR, LAST = 0.1, 10  # metres, steps: the last second
 
 

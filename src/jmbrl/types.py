@@ -431,6 +431,22 @@ class Critic(NamedTuple):
     reward_scale: float | Array = 1.0
 
 
+class Ascent(NamedTuple):
+    """What an agent climbs that follows the derivative of an imagined return, for diagnostics.
+
+    Attributes:
+      learner: ``(horizon, **changes) -> learners.BPTT`` as the agent's, but for its imagined steps and other settings.
+      world: ``(agent's state) -> learners.World``, where it imagines.
+      starts: ``(key, agent's state, count) -> beliefs[count]``, where from.
+      weights: ``(agent's state) -> learners.BPTTState``.
+    """
+
+    learner: Callable
+    world: Callable
+    starts: Callable
+    weights: Callable
+
+
 class Agent(NamedTuple):
     """A named system.
 
@@ -449,6 +465,7 @@ class Agent(NamedTuple):
       stages: ``(env, steps) -> tuple[Stage, ...]`` for systems that learn in stages, with files in between; they have
         no phases, and record nothing.
       critic: what judges the model's beliefs, where there is a critic of beliefs.
+      ascent: what its policy climbs by derivatives, where it does.
     """
 
     init: Callable
@@ -461,6 +478,7 @@ class Agent(NamedTuple):
     params: Callable | None = None
     stages: Callable | None = None
     critic: Critic | None = None
+    ascent: Ascent | None = None
 
 
 class DivergedError(RuntimeError):

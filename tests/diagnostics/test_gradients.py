@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl import diagnostics, learners
+from jmbrl import agents, diagnostics, envs, learners
 from jmbrl.diagnostics.gradients import mixed
 from jmbrl.learners import World
 from jmbrl.types import Continuous, Outcome
@@ -170,3 +170,31 @@ def test_bad_input_is_refused():
         diagnostics.gradients_by_horizon(lambda h: learner, lambda c: there, (0,))
     with pytest.raises(ValueError, match="batch must be at least 1"):
         diagnostics.signal(jnp.zeros((4, 2)), batch=0)
+
+
+@pytest.fixture(scope="module")
+def climber():
+    env = envs.make("gymnax:Pendulum-v1")
+    small = {"hidden": (4,), "weight_decay": (0.0, 0.0), "members": 2, "policy_hidden": (3,), "warmup": 4}
+    return agents.bptt(env, agents.BPTTConfig(**small, truncation=3, capacity=8))
+
+
+def test_what_a_run_climbs_is_examined(climber, tmp_path):
+    state = climber.init(KEY, 1)
+    found = diagnostics.diagnose_gradients(KEY, climber, state, horizons=(1, 4), starts=8, batch=4)
+    for name in ("reparameterised", "likelihood_ratio", "mixed"):
+        assert found[name]["snr"].shape == found[name]["broken"].shape == (2,)
+        assert np.all(found[name]["spread"] > 0)
+        assert np.all(found[name]["broken"] == 0)
+    lines = found["landscape"]
+    middle = len(lines["reach"]) // 2
+    assert lines["reach"][middle] == 0
+    assert lines["along_gradient"][middle] == pytest.approx(lines["along_random"][middle], rel=1e-6)
+    assert lines["along_gradient"][middle + 1] > lines["along_gradient"][middle - 1]  # uphill
+    path = diagnostics.save_gradients(tmp_path, found, "title")
+    assert path.read_bytes()[:4] == b"\x89PNG"
+
+
+def test_a_system_without_derivatives_is_refused(climber):
+    with pytest.raises(ValueError, match="agent must climb derivatives"):
+        diagnostics.diagnose_gradients(KEY, climber._replace(ascent=None), climber.init(KEY, 1))

@@ -225,6 +225,20 @@ def test_a_function_stays_the_same_along_a_trajectory():
     assert np.std(np.mean(seen, axis=0)) > 3 * noise
 
 
+def test_two_starts_leave_a_bad_last_fit_behind():
+    """Length-scales, signal and noise e^5 times too large: 30 small steps do not get away from there."""
+    losses = []
+    for two in (False, True):
+        model = models.gp(LINE, points=40, steps=30, reward=still, noise_floor=FLOOR, two_starts=two)
+        params = model.init(KEY)
+        far = jax.tree.map(lambda x: x + 5.0, params.weights.hyper)
+        params = params._replace(weights=params.weights._replace(hyper=far))
+        losses.append(float(jax.jit(models.trainer(model).fit)(KEY, params, (), wavy())[2]["loss"]))
+    _, _, _, info = made(steps=30)  # from the priors' medians
+    assert losses[1] == pytest.approx(float(info["loss"]), rel=1e-4)
+    assert losses[1] < losses[0] - 0.5
+
+
 def test_no_function_before_the_first_fit():
     model, *_ = made(functions=1500, waves=400, steps=0)
     obs, action = np.full((1, 1), 6.0, np.float32), np.zeros((1, 1), np.float32)

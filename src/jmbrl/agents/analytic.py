@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks, models
-from jmbrl.agents.bptt import BPTTConfig, climber
+from jmbrl.agents.bptt import BPTTConfig, climber, learner_of
 from jmbrl.agents.off_policy import summary
 from jmbrl.agents.system import System
 from jmbrl.learners import BPTTState, World
-from jmbrl.types import Agent, Array, Env, Key, PyTree, Transition
+from jmbrl.types import Agent, Array, Ascent, Env, Key, PyTree, Transition
 
 DEFAULTS = BPTTConfig()
 
@@ -36,6 +36,10 @@ def analytic(env: Env, config: BPTTConfig = DEFAULTS) -> Agent:
         lambda belief: model.features(params, belief),
     )
 
+    def starts(key: Key, state: BPTTState, count: int) -> PyTree:
+        del state
+        return jax.vmap(env.reset)(jax.random.split(key, count))
+
     def init(key: Key, num_envs: int) -> BPTTState:
         del num_envs
         return learner.init(key)
@@ -51,13 +55,14 @@ def analytic(env: Env, config: BPTTConfig = DEFAULTS) -> Agent:
 
         def improve(learned: BPTTState, key: Key) -> tuple[BPTTState, dict]:
             key_reset, key_update = jax.random.split(key)
-            starts = jax.vmap(env.reset)(jax.random.split(key_reset, batch))
-            return learner.update(key_update, learned, world, starts)
+            return learner.update(key_update, learned, world, starts(key_reset, learned, batch))
 
         learned, info = jax.lax.scan(improve, state, jax.random.split(key, updates))
         return learned, {f"policy/{name}": summary(name, x) for name, x in info.items()}
 
-    return Agent(init, lambda state: (), act, record, ((every, iterate),), 0, model, lambda state: params)
+    ascent = Ascent(learner_of(env.spec, model, config), lambda state: world, starts, lambda state: state)
+    phases = ((every, iterate),)
+    return Agent(init, lambda state: (), act, record, phases, 0, model, lambda state: params, ascent=ascent)
 
 
 SYSTEMS = (

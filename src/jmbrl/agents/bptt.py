@@ -13,7 +13,7 @@ from jmbrl.agents.off_policy import summary
 from jmbrl.agents.slbo import ornstein_uhlenbeck
 from jmbrl.agents.system import System
 from jmbrl.learners import BPTT, World
-from jmbrl.types import Agent, Array, Env, Key, Learner, Model, PyTree, Spec
+from jmbrl.types import Agent, Array, Ascent, Env, Key, Learner, Model, PyTree, Spec
 
 # What a climber is given of a system's settings by the same names.
 CLIMBER = (
@@ -76,7 +76,10 @@ class BPTTConfig(ModelConfig):
 def bptt(env: Env, config: BPTTConfig = BPTTConfig()) -> Agent:
     """An ensemble refitted every so often, and a policy that climbs the return it imagines in it."""
     model = ensemble_of(env, config)
-    return climbing(env.spec, model, climber(env.spec, model, config), config, trainer=trainer_of(model, config))
+    agent = climbing(env.spec, model, climber(env.spec, model, config), config, trainer=trainer_of(model, config))
+    world, starts = imagined(model, env.spec, config.branch)
+    learner = learner_of(env.spec, model, config)
+    return agent._replace(ascent=Ascent(learner, world, starts, lambda state: state.learner))
 
 
 def ensemble_of(env: Env, config: ModelConfig) -> Model:
@@ -111,21 +114,33 @@ def climber(spec: Spec, model: Model, config: Any) -> BPTT:
     return learners.bptt(spec.action, features_shape(model)[0], hidden=config.policy_hidden, **settings)
 
 
-def imagined_starts(model: Model, spec: Spec, batch: int, branch: bool) -> Callable:
-    """``experience`` for ``climbing``: the model itself, from real observations."""
+def learner_of(spec: Spec, model: Model, config: Any) -> Callable[..., BPTT]:
+    """``(horizon, **changes)``: the learner that the settings name, with another horizon and other changes."""
 
-    def experience(key: Key, state: ImaginationState, policy: PyTree, look: Callable) -> tuple[World, PyTree, None]:
-        del policy
+    def learner(horizon: int, **changes: Any) -> BPTT:
+        cut = None if config.truncation is None else min(config.truncation, horizon)
+        return climber(spec, model, dataclasses.replace(config, **{"horizon": horizon, "truncation": cut, **changes}))
+
+    return learner
+
+
+def imagined(model: Model, spec: Spec, branch: bool) -> tuple[Callable, Callable]:
+    """The model itself as a world, ``(state) -> World``, and real observations to begin with, ``(key, state, count) ->
+    beliefs``."""
+
+    def world(state: ImaginationState) -> World:
+        step = lambda key, beliefs, actions: model.step_many(key, state.params, beliefs, actions)  # noqa: E731
+        return World(step, lambda belief: features(model, state.params, state.seen, belief))
+
+    def starts(key: Key, state: ImaginationState, count: int) -> PyTree:
         key_draw, key_encode = jax.random.split(key)
         if branch:
-            obs = data.sample(key_draw, state.replay, batch).obs
+            obs = data.sample(key_draw, state.replay, count).obs
         else:
-            obs = data.sample_starts(key_draw, state.replay, batch)
-        beliefs = beliefs_of(key_encode, model, spec, state.params, obs)
-        step = lambda key, beliefs, actions: model.step_many(key, state.params, beliefs, actions)  # noqa: E731
-        return World(step, look), beliefs, None
+            obs = data.sample_starts(key_draw, state.replay, count)
+        return beliefs_of(key_encode, model, spec, state.params, obs)
 
-    return experience
+    return world, starts
 
 
 def climbing(
@@ -145,8 +160,8 @@ def climbing(
       config: with ``updates``, ``batch_size``, ``branch``, ``stochastic``, ``action_noise``, ``fit_every``, ``warmup``
         and ``capacity``.
       trainer: of the model.
-      experience: ``(key, state, policy, look) -> (World, beliefs[N], Record | None)``, for each gradient step;
-        ``policy`` is as it is by then, ``state`` as the phase began. None: ``imagined_starts``.
+      experience: ``(key, state, policy) -> (World, beliefs[N], Record | None)``, for each gradient step; ``policy`` is
+        as it is by then, ``state`` as the phase began. None: the model itself, from real observations.
 
     Metrics, one row a phase: ``model/...`` and ``policy/...``, means over its updates, counters summed.
 
@@ -157,18 +172,18 @@ def climbing(
     batch = checks.integer("batch_size", config.batch_size, 1)
     fit_every = checks.integer("fit_every", spec.max_steps if config.fit_every is None else config.fit_every, 1)
     space = checks.continuous("bptt", spec.action, "mbpo or me_trpo")
-    given = experience or imagined_starts(model, spec, batch, config.branch)
+    world_of, starts = imagined(model, spec, config.branch)
+    given = experience or (lambda key, state, policy: (world_of(state), starts(key, state, batch), None))
 
     def iterate(key: Key, state: ImaginationState, step: Array) -> tuple[ImaginationState, dict]:
         del step
         key_fit, key_watch, key_climb = jax.random.split(key, 3)
         params, opt, fitted = trainer.fit(key_fit, state.params, state.opt, state.replay)
         state = watched(key_watch, model, spec, state._replace(params=params, opt=opt))
-        look = lambda belief: features(model, state.params, state.seen, belief)  # noqa: E731
 
         def improve(learned: learners.BPTTState, key: Key) -> tuple[learners.BPTTState, dict]:
             key_given, key_update = jax.random.split(key)
-            world, beliefs, record = given(key_given, state, learned.policy, look)
+            world, beliefs, record = given(key_given, state, learned.policy)
             return learner.update(key_update, learned, world, beliefs, record)
 
         learned, info = jax.lax.scan(improve, state.learner, jax.random.split(key_climb, updates))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 
 from jmbrl import checks, data
-from jmbrl.agents.bptt import BPTTConfig, climber, climbing, ensemble_of, trainer_of
+from jmbrl.agents.bptt import BPTTConfig, climber, climbing, ensemble_of, imagined, trainer_of
 from jmbrl.agents.imagination import ImaginationState, beliefs_of
 from jmbrl.agents.system import System
 from jmbrl.learners import BPTT, Record, World, recorded
@@ -46,16 +46,17 @@ def svg(env: Env, config: SVGConfig = SVGConfig()) -> Agent:
 def recorded_windows(model: Model, spec: Spec, learner: BPTT, batch: int, newest: int) -> Callable:
     """``experience`` for ``agents.bptt.climbing``: windows of the ``newest`` real rows, repeated by the noise that made
     them."""
+    world_of, _ = imagined(model, spec, branch=True)
     batch, length = checks.integer("batch_size", batch, 1), learner.horizon
     newest = checks.integer("fit_every", newest, length)
 
-    def experience(key: Key, state: ImaginationState, policy: PyTree, look: Callable) -> tuple[World, PyTree, Record]:
+    def experience(key: Key, state: ImaginationState, policy: PyTree) -> tuple[World, PyTree, Record]:
         key_draw, key_encode = jax.random.split(key)
         rows = data.sample_sequences(key_draw, state.replay, batch, length, newest)
         flat = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), rows.transition)
         shaped = lambda tree: jax.tree.map(lambda x: x.reshape(batch, length, *x.shape[1:]), tree)  # noqa: E731
         believed = lambda obs: shaped(beliefs_of(key_encode, model, spec, state.params, obs))  # noqa: E731
-        real = recorded(model, state.params, rows, believed(flat.obs), believed(flat.next_obs), look)
+        real = recorded(model, state.params, rows, believed(flat.obs), believed(flat.next_obs), world_of(state).look)
         return real.world, real.starts, learner.record(policy, state.learner.policy, real.features, real.actions)
 
     return experience

@@ -6,6 +6,7 @@ Of tables: their values and policies, and how planning fills them in.
 """
 
 from jmbrl.diagnostics.calibration import calibration, calibration_by_horizon
+from jmbrl.diagnostics.gradient_report import diagnose_gradients, save_gradients
 from jmbrl.diagnostics.gradients import (
     first_noise,
     gradients_by_horizon,
@@ -34,6 +35,7 @@ __all__ = [
     "continuation_calibration",
     "diagnose",
     "diagnose_agent",
+    "diagnose_gradients",
     "diagnose_latent",
     "first_noise",
     "gradients_by_horizon",
@@ -51,6 +53,7 @@ __all__ = [
     "recalibrate",
     "returns_to_go",
     "reward_calibration",
+    "save_gradients",
     "save_latent",
     "signal",
     "value_map",

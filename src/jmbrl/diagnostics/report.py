@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from jmbrl import checks, data
 from jmbrl.diagnostics import figures
 from jmbrl.diagnostics.calibration import calibration, calibration_by_horizon
+from jmbrl.diagnostics.gradient_report import diagnose_gradients, save_gradients
 from jmbrl.diagnostics.latent import CONTEXT, diagnose_latent
 from jmbrl.diagnostics.latent_figures import save_latent
 from jmbrl.diagnostics.model_error import model_error
@@ -35,7 +36,8 @@ def diagnose(directory: str | Path, seed: int | None = None, **options: Any) -> 
     """Examine the model of a run: writes ``diagnostics.json`` and ``diagnostics.png`` beside it.
 
     Of a model that filters sequences (``Model.watch``) the numbers have ``latent``, of ``diagnose_latent``, and there
-    are ``latent.png`` and ``open_loop.gif`` or, of vectors, ``open_loop.png``.
+    are ``latent.png`` and ``open_loop.gif`` or, of vectors, ``open_loop.png``. Of a policy that climbs derivatives
+    (``Agent.ascent``) they have ``gradients``, of ``diagnose_gradients``, and there is ``gradients.png``.
 
     Args:
       directory: of a run made by ``jmbrl train``; its newest intact checkpoint is read.
@@ -65,6 +67,10 @@ def diagnose(directory: str | Path, seed: int | None = None, **options: Any) -> 
         report = diagnose_latent(jax.random.fold_in(key, 1), opened.agent, state, seen)
         numbers["latent"] = jax.tree.map(_plain, report.numbers)
         save_latent(directory, opened.env.spec, report, title)
+    if opened.agent.ascent is not None:
+        gradients = diagnose_gradients(jax.random.fold_in(key, 2), opened.agent, state)
+        numbers["gradients"] = jax.tree.map(_plain, gradients)
+        save_gradients(directory, gradients, title)
     figure.suptitle(title, fontsize="medium")
     write_json(Path(directory) / "diagnostics.json", numbers)
     figures.save(figure, Path(directory) / "diagnostics.png")
