@@ -6,6 +6,7 @@ code). The others are sized for two CPU cores; what they change is said beside t
 
 import re
 
+from jmbrl.agents.presets_gradients import GRADIENT_PRESETS
 from jmbrl.agents.presets_latent import LATENT_PRESETS
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
@@ -337,11 +338,6 @@ PRESETS["mb_mpo"] = {
         "capacity": 20_000,
     },
 }
-# Twenty iterations of five episodes. The network learns from 1,000 rows an iteration; a third of the paper's updates
-# and half its width do. The car must rock in the same states in both directions before it has any speed to go by.
-PRESETS["ilqg"] = {"wang": {}}
-PRESETS["gps"] = {"wang": {"hidden": (32, 32), "updates": 1000}}
-PRESETS["gps"]["wang_mountain_car"] = PRESETS["gps"]["wang"] | {"clock": True}
 # The car's reward lies 100 steps and more ahead, and the acrobot's swing about as many.
 PRESETS["me_trpo"]["wang_mountain_car"] = PRESETS["me_trpo"]["wang"] | {"horizon": 200, "batch": 6_000, "gamma": 0.995}
 PRESETS["me_trpo"]["wang_acrobot"] = PRESETS["me_trpo"]["wang"] | {"horizon": 100, "batch": 5_000}
@@ -415,61 +411,7 @@ PRESETS["td_mpc2"] = {
     },
 }
 PRESETS["td_mpc2"]["pendulum"] = PRESETS["td_mpc2"]["small"]
-PRESETS["pilco"] = {
-    # The original's (reference sheet 2.12): the tip's distance from the point above the start, known starts.
-    "pilco_cartpole": {
-        "angles": (3,),
-        "target": (0.0, 0.0, 0.0, 0.0, -1.0),
-        "rows": ((1.0, 0.0, 0.0, 0.5, 0.0), (0.0, 0.0, 0.0, 0.0, 0.5)),
-        "width": 0.25,
-        "start_mean": (0.0, 0.0, 0.0, 0.0),
-        "lengths": (1.0, 1.0, 1.0, 0.7, 0.7),
-        "points": 320,
-        # Observations are noisy in the original. Here this keeps the cost from being rugged: with 0.001 a step
-        # of 1e-3 of the weights could change it by 0.06, and line searches failed.
-        "noise_floor": 0.01,
-        # The paper's 2.5 s rather than the code's 4 s, and a fresh policy beside the last: without them it swings up
-        # and lets go, as spreading over all angles costs 0.84 a step and no small change does better.
-        "horizon": 25,
-        "restarts": 1,
-        "searches": 150,
-        # With 120 one of five seeds learned to balance within eight trials: the search ended long before its minimum.
-        "evaluations": 400,
-    },
-    "pilco_pendulum": {
-        "angles": (1,),
-        "target": (0.0, 0.0, -1.0),
-        "rows": ((0.0, 1.0, 0.0), (0.0, 0.0, 1.0)),
-        "width": 0.5,
-        "start_mean": (0.0, 0.0),
-        "centres": 20,
-        "lengths": (1.0, 0.7, 0.7),
-        "searches": 75,
-        "evaluations": 150,
-        "noise_floor": 0.01,
-    },
-}
-# SVG(H) is a short horizon and a learned value after it, in rewards of about 1.
-_SVG_H = {"stochastic": True, "terminal_value": True, "horizon": 5, "updates": 600, "gamma": 0.97, "fit_every": 200}
-_SVG_H |= {"value_learning_rate": 3e-3, "slow_rate": 0.05}
-PRESETS["bptt"] = {
-    "pendulum": {"stochastic": True, "fit_every": 200},
-    "cartpole_swingup": {"horizon": 25, "fit_every": 200},
-    "svg_h_pendulum": {**_SVG_H, "reward_scale": 0.1},
-    "svg_h_cartpole_swingup": _SVG_H,
-}
-PRESETS["analytic"] = PRESETS["bptt"]
-# SVG(H) is a short horizon and a learned value after it, in rewards of about 1.
-_SVG_H = {"stochastic": True, "terminal_value": True, "horizon": 5, "updates": 600, "gamma": 0.97, "fit_every": 200}
-_SVG_H |= {"value_learning_rate": 3e-3, "slow_rate": 0.05}
-PRESETS["bptt"] = {
-    "pendulum": {"stochastic": True, "fit_every": 200},
-    "cartpole_swingup": {"horizon": 25, "fit_every": 200},
-    "svg_h_pendulum": {**_SVG_H, "reward_scale": 0.1},
-    "svg_h_cartpole_swingup": _SVG_H,
-}
-PRESETS["analytic"] = PRESETS["bptt"]
-PRESETS |= LATENT_PRESETS
+PRESETS |= LATENT_PRESETS | GRADIENT_PRESETS
 PRESETS["gt_cem"] = {
     task: {k: v for k, v in settings.items() if k in ("horizon", "population", "elites", "iterations")}
     for task, settings in PRESETS["pets"].items()
