@@ -27,5 +27,6 @@ if __name__ == "__main__":
         "after 20,000 steps policies trained in learned models score what the benchmark reports for 200,000",
         "four seeds side by side; networks and imagined batches sized for two CPU cores (see each row); "
         "the presets were found on one to four of these seeds, MB-MPO's of the cart-pole after a first result of -180 "
-        "with its pendulum's; the optimum of the pendulum is near 170 from these start states, which four systems reach",
+        "with its pendulum's; the optimum of the pendulum is near 170 from these start states, which four systems "
+        "reach",
     )
