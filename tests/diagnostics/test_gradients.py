@@ -73,6 +73,19 @@ def test_the_estimators_agree_over_several_steps_with_ends_and_a_value():
     assert spread[2] < 1.02 * min(spread[:2])
 
 
+def test_actions_at_the_bounds_do_not_bias_the_likelihood_ratio():
+    """A mean of 9 and a spread of 0.6 before the squash: every action is 1, none is better than another."""
+    learner, state = linear(2)
+    dense = {"kernel": jnp.zeros((1, 2)), "bias": jnp.asarray([9.0, 0.0])}
+    state = state._replace(policy={"params": {"Dense_0": dense}})
+    found = slopes(learner, state, world(1.0, lambda x: x), jnp.linspace(-1.0, 1.0, 512)[:, None])
+    assert np.all(np.abs(found.reparameterised) < 1e-3)
+    rows = np.asarray(found.likelihood_ratio, float)
+    error = rows.std(axis=0, ddof=1) / np.sqrt(len(rows))
+    assert np.all(error > 0.01)  # what starts are worth still differs
+    assert np.all(np.abs(rows.mean(axis=0)) < 4 * error)
+
+
 def test_a_truncated_derivative_is_another_one():
     """Cut after each step, only a step's own reward teaches its action: x' = x + a, reward x', two steps, a = BIAS.
 

@@ -36,8 +36,8 @@ def diagnose_gradients(
 ) -> dict[str, Any]:
     """What the policy gradient of a trained agent knows at several horizons, and the return around its policy.
 
-    A policy without a spread of its own is measured with the one its learner begins with: the likelihood ratio needs
-    some, and the pathwise gradient of a little noise is that of the same policy.
+    A policy that learned without a spread is measured with the one its weights began with: the likelihood ratio needs
+    some.
 
     Args:
       key: consumed.
@@ -58,10 +58,9 @@ def diagnose_gradients(
     checks.integer("starts", starts, 4)
     key_starts, key_measure, key_line, key_random = jax.random.split(key, 4)
     beliefs = ascent.starts(key_starts, agent_state, starts)
-    learner = lambda horizon: ascent.learner(horizon, stochastic=True)  # noqa: E731
-    measure = gradients_by_horizon(learner, ascent.world, horizons, batch)
+    measure = gradients_by_horizon(ascent.learner, ascent.world, horizons, batch)
     found = measure(key_measure, weights.policy, weights.slow, agent_state, beliefs)
-    longest = learner(max(horizons))
+    longest = ascent.learner(max(horizons))
 
     def line(state: PyTree, policy: PyTree, slow: PyTree, beliefs: PyTree) -> tuple:
         world = ascent.world(state)

@@ -9,7 +9,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from jmbrl import checks
-from jmbrl.learners import BPTT, World
+from jmbrl.learners import BPTT, Record, World
 from jmbrl.learners.bptt import Path
 from jmbrl.rollout import discounts, tile
 from jmbrl.types import Array, Key, PyTree
@@ -39,7 +39,8 @@ def policy_gradients(key: Key, learner: BPTT, policy: PyTree, slow: PyTree, worl
 
     Args:
       key: consumed.
-      learner: with a stochastic policy. policy, slow: its weights, as in ``BPTTState``.
+      learner: its policy's spread is drawn from, whether or not it learns with it. policy, slow: its weights, as in
+        ``BPTTState``.
       world: a model with its parameters bound. beliefs: leaves ``[N, ...]``, where the trajectories start, ``N`` even
         and at least 4.
 
@@ -52,10 +53,14 @@ def policy_gradients(key: Key, learner: BPTT, policy: PyTree, slow: PyTree, worl
     count = jax.tree.leaves(beliefs)[0].shape[0]
     if count < 4 or count % 2:
         raise ValueError(f"beliefs must be an even number of at least 4 starts, got {count}")
-    own = tile(policy, count)
+    own, (key_noise, key_step) = tile(policy, count), jax.random.split(key)
+    first = jax.vmap(world.look)(beliefs)
+    actions = jax.eval_shape(learner.distribution, policy, first).mean.shape
+    noise = jax.random.normal(key_noise, (learner.horizon, *actions))
+    drawn = Record(noise, jnp.ones(noise.shape[:2]))
 
     def total(own: PyTree) -> tuple[Array, Path]:
-        returns, path = learner.returns(key, own, slow, world, beliefs, each=True)
+        returns, path = learner.returns(key_step, own, slow, world, beliefs, drawn, each=True)
         return jnp.sum(returns), path
 
     slope, path = jax.grad(total, has_aux=True)(own)
@@ -67,7 +72,10 @@ def policy_gradients(key: Key, learner: BPTT, policy: PyTree, slow: PyTree, worl
 
     def score(own: PyTree) -> Array:
         pi = jax.vmap(learner.distribution, in_axes=(0, 1), out_axes=1)(own, path.features[:-1])
-        return jnp.sum(pi.log_prob(path.actions) * advantage)
+        # Of the Gaussian before the squash: actions at the bounds do not tell any more what was drawn.
+        raw = jax.lax.stop_gradient(pi.mean + pi.std * noise)
+        log_prob = jnp.sum(-0.5 * ((raw - pi.mean) / pi.std) ** 2 - jnp.log(pi.std), axis=-1)
+        return jnp.sum(log_prob * advantage)
 
     flat = lambda tree: jax.vmap(lambda one: ravel_pytree(one)[0])(tree)  # noqa: E731
     pathwise, ratio = flat(slope), flat(jax.grad(score)(own))
