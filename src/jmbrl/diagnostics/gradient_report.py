@@ -93,14 +93,16 @@ def gradients_page(numbers: dict[str, Any]) -> Figure:
     size, signal, around = np.ravel(axes)
     for i, name in enumerate(ESTIMATORS):
         here, color = numbers[name], f"C{i}"
-        size.plot(numbers["horizons"], here["norm"], f"{color}-o", ms=3, label=name.replace("_", " "))
+        style = f"{color}:" if name == "mixed" else f"{color}-o"  # it mostly lies on one of the others
+        size.plot(numbers["horizons"], here["norm"], style, ms=3, label=name.replace("_", " "))
         size.plot(numbers["horizons"], here["spread"], f"{color}--", lw=1)
-        signal.plot(numbers["horizons"], here["snr"], f"{color}-o", ms=3, label=name.replace("_", " "))
+        signal.plot(numbers["horizons"], here["snr"], style, ms=3, label=name.replace("_", " "))
     signal.axhline(1.0, color="k", lw=0.8, ls=":")
     size.set(title="norm (full), spread of one trajectory (dashed)", xlabel="horizon", xscale="log")
     signal.set(title=f"signal to noise of {numbers['batch']} trajectories", xlabel="horizon", xscale="log")
     for axis in (size, signal):
         axis.set_yscale("symlog", linthresh=1e-3)
+        axis.set_ylim(bottom=0.0)
         axis.legend(fontsize="x-small")
     lines = numbers["landscape"]
     for name in ("along_gradient", "along_random"):
