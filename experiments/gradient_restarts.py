@@ -28,7 +28,7 @@ import common
 RESTARTS, PLANS, SEEDS = 20, 8, 3
 HORIZON, PARTICLES, ADAM = 40, 5, 100
 CEM = {"population": 200, "elites": 20, "iterations": 5}  # as many sequences as ten restarts of Adam
-UPDATES, BATCH, POLICY_HORIZON = 400, 64, 25
+UPDATES, BATCH, POLICY_HORIZON = 2_000, 64, 25
 ARMS = ("random", "gradient", "best of 20", "cem")
 
 
