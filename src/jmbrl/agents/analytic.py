@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks, models
-from jmbrl.agents.bptt import BPTTConfig, climber, learner_of
+from jmbrl.agents.bptt import BPTTConfig, climber, learner_of, world_in
 from jmbrl.agents.off_policy import summary
 from jmbrl.agents.system import System
-from jmbrl.learners import BPTTState, World
+from jmbrl.learners import BPTTState
 from jmbrl.types import Agent, Array, Ascent, Env, Key, PyTree, Transition
 
 DEFAULTS = BPTTConfig()
@@ -31,10 +31,7 @@ def analytic(env: Env, config: BPTTConfig = DEFAULTS) -> Agent:
     updates, batch = checks.integer("updates", config.updates, 1), checks.integer("batch_size", config.batch_size, 1)
     every = checks.integer("fit_every", env.spec.max_steps if config.fit_every is None else config.fit_every, 1)
     params = model.init(jax.random.key(0))
-    world = World(
-        lambda key, beliefs, actions: model.step_many(key, params, beliefs, actions),
-        lambda belief: model.features(params, belief),
-    )
+    world = world_in(model, params)
 
     def starts(key: Key, state: BPTTState, count: int) -> PyTree:
         del state

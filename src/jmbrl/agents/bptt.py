@@ -12,8 +12,9 @@ from jmbrl.agents.imagination import ImaginationState, beliefs_of, features, fea
 from jmbrl.agents.off_policy import summary
 from jmbrl.agents.slbo import ornstein_uhlenbeck
 from jmbrl.agents.system import System
+from jmbrl.data import running
 from jmbrl.learners import BPTT, World
-from jmbrl.types import Agent, Array, Ascent, Env, Key, Learner, Model, PyTree, Spec
+from jmbrl.types import Agent, Array, Ascent, Env, Key, Learner, Model, Params, PyTree, Spec
 
 # What a climber is given of a system's settings by the same names.
 CLIMBER = (
@@ -124,13 +125,18 @@ def learner_of(spec: Spec, model: Model, config: Any) -> Callable[..., BPTT]:
     return learner
 
 
+def world_in(model: Model, params: Params, seen: running.Running | None = None) -> World:
+    """A model with its parameters as a world; ``seen``: what its features are normalised by."""
+    step = lambda key, beliefs, actions: model.step_many(key, params, beliefs, actions)  # noqa: E731
+    return World(step, lambda belief: features(model, params, seen, belief))
+
+
 def imagined(model: Model, spec: Spec, branch: bool) -> tuple[Callable, Callable]:
     """The model itself as a world, ``(state) -> World``, and real observations to begin with, ``(key, state, count) ->
     beliefs``."""
 
     def world(state: ImaginationState) -> World:
-        step = lambda key, beliefs, actions: model.step_many(key, state.params, beliefs, actions)  # noqa: E731
-        return World(step, lambda belief: features(model, state.params, state.seen, belief))
+        return world_in(model, state.params, state.seen)
 
     def starts(key: Key, state: ImaginationState, count: int) -> PyTree:
         key_draw, key_encode = jax.random.split(key)

@@ -21,11 +21,15 @@ GRADIENT_PRESETS["bptt"] = {
 }
 # The true derivative of most of an episode leads nowhere (two pilots of the pendulum stayed at -1,150); cut after 20
 # steps, which is not the derivative of that return any more, it solves the task in 600 updates.
-_EPISODE: dict[str, object] = {"horizon": 150, "truncation": 20, "updates": 60, "batch_size": 32, "fit_every": 200}
-GRADIENT_PRESETS["analytic"] = {
-    "pendulum": {"stochastic": True, **_EPISODE},
-    "cartpole_swingup": {"stochastic": True, **_EPISODE},
+_EPISODE: dict[str, object] = {
+    "stochastic": True,
+    "horizon": 150,
+    "truncation": 20,
+    "updates": 60,
+    "batch_size": 32,
+    "fit_every": 200,
 }
+GRADIENT_PRESETS["analytic"] = {"pendulum": _EPISODE, "cartpole_swingup": _EPISODE}
 GRADIENT_PRESETS["svg"] = {
     # SVG(1). Smaller networks, a phase every five episodes.
     "wang": {

@@ -12,12 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmbrl import agents, checks, configs
-from jmbrl.agents.bptt import climber, ensemble_of
+from jmbrl.agents.bptt import climber, ensemble_of, world_in
 from jmbrl.agents.imagination import beliefs_of
 from jmbrl.bench import mbpo_work
 from jmbrl.bench.measure import compiled_ahead, memory, peak_bytes, share, timed
 from jmbrl.bench.products import products, total_flops
-from jmbrl.learners import World
 from jmbrl.types import Array
 
 REPEATS = 10
@@ -77,11 +76,7 @@ def bptt(preset: Work, repeats: int | None = None) -> dict[str, Any]:
     beliefs = beliefs_of(key, model, env.spec, params, obs)
 
     def step(key: Array, state: Any, params: Any, beliefs: Any) -> tuple[Any, dict[str, Array]]:
-        world = World(
-            lambda key, beliefs, actions: model.step_many(key, params, beliefs, actions),
-            lambda belief: model.features(params, belief),
-        )
-        return learner.update(key, state, world, beliefs)
+        return learner.update(key, state, world_in(model, params), beliefs)
 
     flops = total_flops(products(step, key, state, params, beliefs))
     compiled, compile_s = compiled_ahead(step, key, state, params, beliefs)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from matplotlib.figure import Figure
 
 from jmbrl import checks
@@ -65,11 +66,10 @@ def diagnose_gradients(
     def line(state: PyTree, policy: PyTree, slow: PyTree, beliefs: PyTree) -> tuple:
         world = ascent.world(state)
         mean = lambda policy: jnp.mean(longest.returns(key_line, policy, slow, world, beliefs)[0])  # noqa: E731
-        size = jnp.sqrt(sum(jnp.sum(w**2) for w in jax.tree.leaves(policy)))
+        size = optax.tree.norm(policy)
         reach = jnp.linspace(-REACH, REACH, POINTS)
         slope = jax.grad(mean)(policy)
-        steep = jnp.sqrt(sum(jnp.sum(g**2) for g in jax.tree.leaves(slope)))
-        unit = jax.tree.map(lambda g: g / jnp.maximum(steep, 1e-30), slope)
+        unit = optax.tree.scale(1.0 / jnp.maximum(optax.tree.norm(slope), 1e-30), slope)
         ways = unit, random_direction(key_random, policy)
         along = [landscape(key_line, longest, policy, slow, world, beliefs, way, size * reach) for way in ways]
         return reach, *along

@@ -50,7 +50,7 @@ class Process(NamedTuple):
     learning_rate: float
     subset: str
     double: bool
-    two_starts: bool = False
+    two_starts: bool
 
 
 def gp(
@@ -126,8 +126,9 @@ def gp(
         "angles": angles, "exogenous": exogenous, "forecast": forecast, "preprocess": preprocess,
         "postprocess": postprocess, "clip_range": clip_range,
     }  # fmt: skip
-    made = process("gp", spec, options, points, search_points, steps, learning_rate, noise_floor, subset, double)
-    made = made._replace(two_starts=two_starts)
+    made = process(
+        "gp", spec, options, points, search_points, steps, learning_rate, noise_floor, subset, double, two_starts
+    )
     evaluate, evaluate_mean = (per_output(f, made) for f in (gp_math.mean_and_variance, gp_math.mean))
 
     def weights(key: Key) -> PyTree:
@@ -167,6 +168,7 @@ def process(
     noise_floor: float,
     subset: str,
     double: bool,
+    two_starts: bool = False,
 ) -> Process:
     """Checks what the Gaussian-process models have in common."""
     frame = regression.frame(user, spec, options)
@@ -177,7 +179,7 @@ def process(
     noise_floor = checks.number("noise_floor", noise_floor, 1e-5)
     checks.choice("subset", subset, ("random", "newest"))
     prior = gp_math.prior(frame.inputs, noise_floor)
-    return Process(frame, points, search_points, prior, steps, learning_rate, subset, double)
+    return Process(frame, points, search_points, prior, steps, learning_rate, subset, double, two_starts)
 
 
 def first_hyper(made: Process) -> Hyper:

@@ -1,13 +1,9 @@
 """PILCO's cart pole: swing a hanging pole up and keep its tip above where the cart began."""
 
-import jax
 import jax.numpy as jnp
 
-from jmbrl import checks
-from jmbrl.envs import rewards
-from jmbrl.envs.functions import from_functions
-from jmbrl.envs.native.pilco import DT, GRAVITY, MAX_STEPS, integrated
-from jmbrl.types import Array, Continuous, Env, Key
+from jmbrl.envs.native.pilco import GRAVITY, MAX_STEPS, swing_up
+from jmbrl.types import Array, Env
 
 CART = POLE = 0.5  # kg
 LENGTH = 0.5  # m
@@ -28,24 +24,8 @@ def make(max_steps: int = MAX_STEPS, spread: float = 0.1) -> Env:
 
     Source: Deisenroth & Rasmussen 2011, section 3.2; the code's ``settings_cp``, ``dynamics_cp`` and ``loss_cp``.
     """
-    checks.number("spread", spread, 0.0)
-
-    def reset(key: Key) -> tuple[Array, Array]:
-        state = spread * jax.random.normal(key, (4,), jnp.float32)
-        return state, state
-
-    return from_functions(
-        reset,
-        _step,
-        action=Continuous((-MAX_FORCE,), (MAX_FORCE,)),
-        max_steps=max_steps,
-        name="pilco/cartpole",
-        obs_shape=(4,),
-        obs_names=("x", "x_dot", "theta_dot", "theta"),
-        reward_fn=reward_fn,
-        termination_fn=rewards.never,
-        dt=DT,
-    )
+    names = ("x", "x_dot", "theta_dot", "theta")
+    return swing_up("pilco/cartpole", names, slope, MAX_FORCE, reward_fn, max_steps, spread)
 
 
 def miss(obs: Array) -> Array:
@@ -73,9 +53,3 @@ def slope(state: Array, force: Array) -> Array:
     acceleration = (2 * moment + 3 * POLE * GRAVITY * sin * cos + 4 * push) / (4 * total - 3 * POLE * cos**2)
     twist = -3 * moment * cos - 6 * total * GRAVITY * sin - 6 * push * cos
     return jnp.stack([speed, acceleration, twist / (LENGTH * (4 * total - 3 * POLE * cos**2)), spin])
-
-
-def _step(key: Key, state: Array, action: Array) -> tuple[Array, Array, Array, bool]:
-    del key
-    following = integrated(lambda s: slope(s, action[0]), state)
-    return following, following, reward_fn(state, action, following), False

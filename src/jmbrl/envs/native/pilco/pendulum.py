@@ -1,13 +1,9 @@
 """PILCO's pendulum: swing a hanging rod up with a torque too weak to lift it at once."""
 
-import jax
 import jax.numpy as jnp
 
-from jmbrl import checks
-from jmbrl.envs import rewards
-from jmbrl.envs.functions import from_functions
-from jmbrl.envs.native.pilco import DT, GRAVITY, MAX_STEPS, integrated
-from jmbrl.types import Array, Continuous, Env, Key
+from jmbrl.envs.native.pilco import GRAVITY, MAX_STEPS, swing_up
+from jmbrl.types import Array, Env
 
 MASS, LENGTH = 1.0, 1.0  # kg, m
 FRICTION = 0.01  # N m s/rad
@@ -27,24 +23,7 @@ def make(max_steps: int = MAX_STEPS, spread: float = 0.1) -> Env:
 
     Source: Deisenroth & Rasmussen's code, ``settings_pendulum``, ``dynamics_pendulum`` and ``loss_pendulum``.
     """
-    checks.number("spread", spread, 0.0)
-
-    def reset(key: Key) -> tuple[Array, Array]:
-        state = spread * jax.random.normal(key, (2,), jnp.float32)
-        return state, state
-
-    return from_functions(
-        reset,
-        _step,
-        action=Continuous((-MAX_TORQUE,), (MAX_TORQUE,)),
-        max_steps=max_steps,
-        name="pilco/pendulum",
-        obs_shape=(2,),
-        obs_names=("theta_dot", "theta"),
-        reward_fn=reward_fn,
-        termination_fn=rewards.never,
-        dt=DT,
-    )
+    return swing_up("pilco/pendulum", ("theta_dot", "theta"), slope, MAX_TORQUE, reward_fn, max_steps, spread)
 
 
 def miss(obs: Array) -> Array:
@@ -68,9 +47,3 @@ def slope(state: Array, torque: Array) -> Array:
     spin, angle = state
     pull = torque - FRICTION * spin - 0.5 * MASS * GRAVITY * LENGTH * jnp.sin(angle)
     return jnp.stack([pull / (MASS * LENGTH**2 / 3), spin])
-
-
-def _step(key: Key, state: Array, action: Array) -> tuple[Array, Array, Array, bool]:
-    del key
-    following = integrated(lambda s: slope(s, action[0]), state)
-    return following, following, reward_fn(state, action, following), False
