@@ -19,7 +19,7 @@ from jmbrl.cache import enable as enable_cache
 from jmbrl.models.trainers import trainer_for
 from jmbrl.rollout import evaluate, random_actions
 from jmbrl.train import Train, make_train
-from jmbrl.types import Agent, Env, Model, Params
+from jmbrl.types import Agent, Env, Model, Params, Transition
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -166,8 +166,12 @@ def gather(key: jax.Array, env: Env, steps: int, act: Callable | None = None, nu
         del ring, is_first, explore
         return (random_action(key, env) if act is None else act(key, obs)), carry, {}
 
+    def record(ring: data.Replay, carry: tuple, rows: Transition, valid: jax.Array) -> data.Replay:
+        del carry
+        return data.add(ring, rows, valid)
+
     watcher = Agent(
-        lambda key, num_envs: data.empty(env.spec, -(-steps // num_envs), num_envs), lambda ring: (), choose, data.add
+        lambda key, num_envs: data.empty(env.spec, -(-steps // num_envs), num_envs), lambda ring: (), choose, record
     )
     return make_train(env, watcher, steps, num_envs)(key)[0].agent
 

@@ -41,6 +41,15 @@ def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):
     assert least is None or int(found[1]) >= least
 
 
+def test_logged_data_md_runs_and_prints_what_it_says(capsys, monkeypatch):
+    monkeypatch.setattr("jmbrl.lanes.COMPILER_OPTIONS", {"xla_backend_optimization_level": 0})  # most is compiling
+    scope: dict = {"__name__": "example"}
+    for code in blocks("docs/logged_data.md", "python"):
+        exec(compile(code, "logged_data.md", "exec"), scope)
+    (text,) = blocks("docs/logged_data.md", "text")
+    assert capsys.readouterr().out == text
+
+
 def test_environments_md_names_the_functions_that_are_known():
     from jmbrl.envs import gymnasium, gymnax
 

@@ -238,14 +238,19 @@ def make_train(env: Env, agent: Agent, steps: int, num_envs: int = 1) -> Train:
       num_envs: real environments side by side.
 
     Raises:
-      ValueError: ``steps``, the warm-up or a phase's period does not fit ``num_envs`` or the next inner period; or an
-        agent that learns in stages, for which there is ``make_staged``.
+      ValueError: ``steps``, the warm-up or a phase's period does not fit ``num_envs`` or the next inner period; an
+        agent that learns in stages, for which there is ``make_staged``; or a game of two for an agent of one player.
 
     Build it inside the mapped function to sweep hyper-parameters that are arrays:
     ``jax.vmap(lambda key, lr: make_train(env, make_agent(lr), 2000)(key))(keys, rates)``.
     """
     if agent.stages is not None:
         raise ValueError("agent learns in stages, which are no single program: use make_staged, or make_run for both")
+    if env.spec.players > agent.players:
+        raise ValueError(
+            f"{env.spec.name} is played by {env.spec.players} in turn, which this agent cannot: give the environment an "
+            "opponent (envs.versus, or make(..., opponent=...)), or use alphazero, muzero or mcts"
+        )
     steps = checks.integer("steps", steps, 1, 2**31 - 1)  # counted in int32 inside
     num_envs = checks.integer("num_envs", num_envs, 1)
     for name, value in (("steps", steps), ("warmup", agent.warmup)):

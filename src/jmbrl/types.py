@@ -74,6 +74,8 @@ class Spec:
       dt: seconds per step where known, for control rates and figures.
       obs_parts: of an observation that was a dictionary or tuple and is flattened into one vector: ``(name, shape,
         dtype)`` of each array, in the order of its entries and with the dtype it had; ``()`` for a single array.
+      players: 2 for a game that is played in turn: an observation is the view of the player to move, a reward that of
+        the player who has just moved, and what one gains the other loses.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Spec:
     host: bool = False
     dt: float | None = None
     obs_parts: tuple[tuple[str, tuple[int, ...], str], ...] = ()
+    players: int = 1
 
 
 # ----------------------------------------------------------------------------------- the real world
@@ -142,6 +145,7 @@ class Env(NamedTuple):
       no_gradient: why derivatives of ``step`` by the action mean nothing (thresholded actions), ``""`` where they do.
       cells: how its observations are numbered where there are finitely many (a maze, a Gymnasium ``Discrete`` space) or
         where ``envs.discretise`` says so; None where tables cannot be used.
+      legal: ``(obs) -> bool[n]``, which discrete actions are allowed; None: all. What another does is up to ``step``.
     """
 
     spec: Spec
@@ -154,6 +158,7 @@ class Env(NamedTuple):
     close: Callable = lambda: None
     no_gradient: str = ""
     cells: Cells | None = None
+    legal: Callable | None = None
 
 
 class VectorEnv(NamedTuple):
@@ -466,6 +471,7 @@ class Agent(NamedTuple):
         no phases, and record nothing.
       critic: what judges the model's beliefs, where there is a critic of beliefs.
       ascent: what its policy climbs by derivatives, where it does.
+      players: 2 where it can play both sides of a game.
     """
 
     init: Callable
@@ -479,6 +485,7 @@ class Agent(NamedTuple):
     stages: Callable | None = None
     critic: Critic | None = None
     ascent: Ascent | None = None
+    players: int = 1
 
 
 class DivergedError(RuntimeError):

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmbrl import agents, lanes
+from jmbrl import agents, data, lanes
 from jmbrl.stages import make_run
 
 from worlds import line, picture_line
@@ -44,6 +44,12 @@ TINY = {
         "rollouts": 16, "retain": 1, "policy_hidden": (8,), "batch_size": 8, "updates": 1, "fit_every": 20,
         "warmup": 20, "rollout": (0, 1, 1, 2), "epoch": 20, "capacity": 64,
     },
+    "mopo": {
+        "members": 2, "elites": 1, "hidden": (8,), "weight_decay": (0.0, 0.0), "epochs": 2, "model_batch_size": 8,
+        "rollouts": 8, "retain": 1, "length": 2, "policy_hidden": (8,), "batch_size": 8, "updates": 4,
+        "round_updates": 2, "evaluations": 1, "test_episodes": 3,
+    },
+    "bc": {"hidden": (8,), "batch_size": 8, "epochs": 2, "every": 1, "test_episodes": 3},
     "slbo": {
         "hidden": (8,), "model_updates": 4, "model_batch_size": 8, "policy_hidden": (8,), "value_hidden": (8,),
         "value_batch_size": 20, "value_epochs": 1, "inner": 2, "policy_updates": 2, "imagined": 40, "horizon": 20,
@@ -90,6 +96,15 @@ TINY = {
         "latent": 8, "encoder_hidden": 8, "hidden": 8, "critics": 2, "bins": 5, "batch_size": 4, "population": 8,
         "proposals": 2, "elites": 2, "iterations": 2, "warmup": 20, "capacity": 64,
     },
+    "mcts": {"action_bins": 2, "simulations": 4, "playout": 3},
+    "alphazero": {
+        "simulations": 4, "samples": 3, "channels": 0, "units": 8, "bins": 5, "limit": 3.0, "n_step": 3, "batch_size": 4,
+        "updates": 0.1, "capacity": 64,
+    },
+    "muzero": {
+        "simulations": 4, "samples": 3, "latent": 4, "units": 8, "bins": 5, "limit": 3.0, "unroll": 2, "n_step": 3,
+        "consistency": True, "reanalyze": 0.5, "batch_size": 4, "updates": 0.1, "warmup": 20, "capacity": 64,
+    },
     "sac": {"hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64},
     "dqn": {
         "action_bins": 2, "hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64, "n_step": 2, "updates": 0.5,
@@ -102,19 +117,29 @@ TINY = {
     "prioritized_sweeping": {"low": -2.0, "high": 2.0, "bins": 5, "action_bins": 2, "outcomes": 2, "predecessors": 4},
 }  # fmt: skip
 PICTURES = ("world_models",)
+OFFLINE = ("mopo", "bc")  # they see a log, and the environment in tests only
+SIMULATED = ("gt_cem", "mcts", "alphazero")  # the simulator's world stays what it is
 STEPS = 60
 FAST = {"xla_backend_optimization_level": 0}  # compiling is what costs
 KEY = jax.random.key(5)
 
 
 def build(name, steps=STEPS, num_envs=1):
-    """A run on the line, which breaks beyond 0.9 (the simulator's stays what it is)."""
+    """A run on the line, which breaks beyond 0.9."""
     page = agents.SYSTEMS[name]
     config = page.config(**TINY[name])
-    breaks = jnp.inf if name == "gt_cem" else 0.9
+    breaks = jnp.inf if name in SIMULATED else 0.9
     world = picture_line(breaks_beyond=breaks) if name in PICTURES else line(noise=0.01, breaks_beyond=breaks)
     env = page.wrap(world, config)
-    return make_run(env, page.make(env, config), steps, num_envs)
+    agent = page.make(env, config, log_of_the_line()) if name in OFFLINE else page.make(env, config)
+    return make_run(env, agent, steps, num_envs)
+
+
+def log_of_the_line():
+    """Forty rows that random actions might have left."""
+    rng = np.random.default_rng(0)
+    obs, action = rng.uniform(-0.8, 0.8, (40, 1)), rng.uniform(-1, 1, (40, 1))
+    return data.from_arrays(obs, action, -((obs + 0.5 * action)[:, 0] ** 2), obs + 0.5 * action, np.zeros(40, bool))
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -149,7 +174,7 @@ def case(request):
 
 def test_a_run_is_finite_and_exact_in_length(case):
     name, train, _, run, parts = case
-    if name in PICTURES:
+    if name in PICTURES + OFFLINE:
         assert train.env_steps(train.steps) == STEPS
     else:
         assert sum(len(p["reward"]) for p in parts) == STEPS
@@ -175,7 +200,7 @@ def test_another_key_gives_another_run(case):
     other._compiled = programs._compiled
     span = train.spans()[0]
     _, metrics = other.chunk(other.init(), span)
-    name = "reward" if "reward" in metrics else "episode_return"
+    name = next(name for name in ("reward", "episode_return", "model/mse", "learner/loss") if name in metrics)
     assert not np.array_equal(metrics[name][0], parts[0][name])
     other.close()
 
@@ -198,7 +223,7 @@ def test_broken_observations_are_dropped_and_never_learned_from(case):
     counted = [p for p in parts if "bad_transitions" in p]
     broken = sum(p["bad_transitions"].sum() for p in counted)
     assert broken == sum(((p["episode_length"] > 0) & (p["episode_length"] < 20)).sum() for p in counted)
-    assert (broken == 0) == (name == "gt_cem")
+    assert (broken == 0) == (name in SIMULATED + OFFLINE)
     learned = run.agent if train.agent.params is None else train.agent.params(run.agent).weights
     weights = [x for x in jax.tree.leaves(learned) if jnp.issubdtype(x.dtype, jnp.floating)]
     assert all(np.isfinite(x).all() for x in weights)

@@ -65,6 +65,7 @@ PLANNERS = {
     "icem": lambda: planners.icem(SPEC, horizon=HORIZON, population=40, elites=6, iterations=3),
     "mppi": lambda: planners.mppi(SPEC, horizon=HORIZON, population=60, iterations=3),
     "policy_mppi": lambda: planners.policy_mppi(SPEC, horizon=HORIZON, population=60, elites=8, iterations=3),
+    "tree_search": lambda: planners.tree_search(SPEC, horizon=HORIZON, simulations=60),
     "gradient": lambda: planners.gradient(SPEC, horizon=HORIZON, restarts=3, steps=15, learning_rate=0.2),
     "ilqr": lambda: planners.ilqr(SPEC, horizon=HORIZON, iterations=5),
 }

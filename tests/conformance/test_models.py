@@ -28,6 +28,9 @@ def _models():
     yield "mixture", CONTINUOUS, models.mixture_mlp(CONTINUOUS, (8, 8), 2, termination="learned")
     entries = {"angles": (0,), "exogenous": (1,), "normalize_targets": True}
     yield "gaussian-entries", CONTINUOUS, models.gaussian_mlp(CONTINUOUS, (8, 8), **entries)
+    members = models.ensemble(models.gaussian_mlp(CONTINUOUS, (8, 8)), 3, 2, "mean")
+    yield "pessimistic-mopo", CONTINUOUS, models.pessimistic(members, penalty=0.5)
+    yield "pessimistic-morel", CONTINUOUS, models.pessimistic(members, "morel", penalty=9.0, threshold=1.0)
     wrapped = models.with_termination(
         models.with_reward(models.deterministic_mlp(CONTINUOUS, (8,)), reward), termination
     )

@@ -19,6 +19,8 @@ MADE = {
     "shortcut maze": lambda: envs.make("shortcut_maze", change_at=2 * LIMIT, max_steps=LIMIT),
     "windy gridworld": lambda: envs.make("windy_gridworld", kings=True, stochastic=True, max_steps=LIMIT),
     "rod": lambda: envs.make("rod", max_steps=LIMIT),
+    "tictactoe": lambda: envs.make("tictactoe"),
+    "connect four against chance": lambda: envs.make("connect_four", opponent="random"),
     "dodge": lambda: envs.make("dodge", size=16, max_steps=LIMIT),
     "gymnax continuous": lambda: envs.make("gymnax:Pendulum-v1", max_steps=LIMIT),
     "gymnax discrete": lambda: envs.make("gymnax:CartPole-v1", max_steps=LIMIT),

@@ -1,7 +1,9 @@
 """The named systems, about a page each, composed from models, planners and learners."""
 
+from jmbrl.agents import alphazero as _alphazero
 from jmbrl.agents import analytic as _analytic
 from jmbrl.agents import bptt as _bptt
+from jmbrl.agents import cloned as _cloned
 from jmbrl.agents import dreamer_v1 as _dreamer_v1
 from jmbrl.agents import dreamer_v2 as _dreamer_v2
 from jmbrl.agents import dreamer_v3 as _dreamer_v3
@@ -11,8 +13,11 @@ from jmbrl.agents import ilqg as _ilqg
 from jmbrl.agents import mb_mf as _mb_mf
 from jmbrl.agents import mb_mpo as _mb_mpo
 from jmbrl.agents import mbpo as _mbpo
+from jmbrl.agents import mcts as _mcts
 from jmbrl.agents import me_trpo as _me_trpo
+from jmbrl.agents import mopo as _mopo
 from jmbrl.agents import mpc_by_name as _mpc
+from jmbrl.agents import muzero as _muzero
 from jmbrl.agents import off_policy as _off_policy
 from jmbrl.agents import on_policy as _on_policy
 from jmbrl.agents import pets as _pets
@@ -24,8 +29,10 @@ from jmbrl.agents import slbo as _slbo
 from jmbrl.agents import svg as _svg
 from jmbrl.agents import td_mpc2 as _td_mpc2
 from jmbrl.agents import world_models as _world_models
+from jmbrl.agents.alphazero import AlphaZeroConfig, alphazero
 from jmbrl.agents.analytic import analytic
 from jmbrl.agents.bptt import BPTTConfig, bptt, climbing
+from jmbrl.agents.cloned import BCConfig, BCState, bc
 from jmbrl.agents.dream import dream_fitness
 from jmbrl.agents.dreamer import DreamerState, dreamer
 from jmbrl.agents.dreamer_v1 import DreamerV1Config, dreamer_v1
@@ -38,16 +45,22 @@ from jmbrl.agents.imitated_controller import MBMFState, imitated_controller
 from jmbrl.agents.mb_mf import MBMFConfig, mb_mf
 from jmbrl.agents.mb_mpo import MBMPOConfig, mb_mpo, meta_imagination
 from jmbrl.agents.mbpo import MBPOConfig, RolloutLength, imagined_trials, mbpo
+from jmbrl.agents.mcts import MCTSConfig, mcts
 from jmbrl.agents.me_trpo import METRPOConfig, me_trpo
+from jmbrl.agents.mopo import MOPOConfig, mopo
 from jmbrl.agents.mpc import mpc
 from jmbrl.agents.mpc_by_name import MPCConfig, mpc_by_name
+from jmbrl.agents.muzero import MuZeroConfig, muzero
 from jmbrl.agents.off_policy import DQNConfig, Priority, SACConfig, dqn, off_policy, sac
+from jmbrl.agents.offline import OfflineMemory, offline_trials
 from jmbrl.agents.on_policy import PPOConfig, RecurrentPPOConfig, TRPOConfig, on_policy, ppo, recurrent_ppo, trpo
 from jmbrl.agents.pets import PETSConfig, pets
 from jmbrl.agents.pilco import PILCOConfig, pilco
 from jmbrl.agents.planet import PlaNetConfig, planet
 from jmbrl.agents.presets import PRESETS, default_preset
 from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, SweepingState, prioritized_sweeping
+from jmbrl.agents.search_update import Learned, Plan, SearchLearner, search_learner
+from jmbrl.agents.searching import SearchState, searching
 from jmbrl.agents.slbo import SLBOConfig, imagined_turns, ornstein_uhlenbeck, slbo
 from jmbrl.agents.svg import SVGConfig, recorded_windows, svg
 from jmbrl.agents.system import System
@@ -62,6 +75,8 @@ _PAGES = (
     _mpc,
     _pets,
     _mbpo,
+    _mopo,
+    _cloned,
     _me_trpo,
     _mb_mf,
     _mb_mpo,
@@ -79,6 +94,9 @@ _PAGES = (
     _dreamer_v2,
     _dreamer_v3,
     _td_mpc2,
+    _mcts,
+    _alphazero,
+    _muzero,
     _world_models,
     _off_policy,
     _on_policy,
@@ -88,6 +106,9 @@ SYSTEMS: dict[str, System] = {system.name: system for page in _PAGES for system 
 __all__ = [
     "PRESETS",
     "SYSTEMS",
+    "AlphaZeroConfig",
+    "BCConfig",
+    "BCState",
     "BPTTConfig",
     "DQNConfig",
     "DreamerState",
@@ -100,16 +121,22 @@ __all__ = [
     "GPSState",
     "ILQGConfig",
     "ILQGState",
+    "Learned",
     "MBMFConfig",
     "MBMFState",
     "MBMPOConfig",
     "MBPOConfig",
+    "MCTSConfig",
     "METRPOConfig",
+    "MOPOConfig",
     "MPCConfig",
+    "MuZeroConfig",
+    "OfflineMemory",
     "PETSConfig",
     "PILCOConfig",
     "PPOConfig",
     "PlaNetConfig",
+    "Plan",
     "PrioritizedSweepingConfig",
     "Priority",
     "RecurrentPPOConfig",
@@ -117,13 +144,17 @@ __all__ = [
     "SACConfig",
     "SLBOConfig",
     "SVGConfig",
+    "SearchLearner",
+    "SearchState",
     "SweepingState",
     "System",
     "TDMPC2Config",
     "TRPOConfig",
     "WorldModelsConfig",
     "WorldModelsState",
+    "alphazero",
     "analytic",
+    "bc",
     "bptt",
     "climbing",
     "default_preset",
@@ -144,11 +175,15 @@ __all__ = [
     "mb_mf",
     "mb_mpo",
     "mbpo",
+    "mcts",
     "me_trpo",
     "meta_imagination",
+    "mopo",
     "mpc",
     "mpc_by_name",
+    "muzero",
     "off_policy",
+    "offline_trials",
     "on_policy",
     "ornstein_uhlenbeck",
     "pets",
@@ -160,6 +195,8 @@ __all__ = [
     "recorded_windows",
     "recurrent_ppo",
     "sac",
+    "search_learner",
+    "searching",
     "slbo",
     "svg",
     "td_mpc2",

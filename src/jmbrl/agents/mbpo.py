@@ -94,6 +94,15 @@ class MBPOConfig:
 def mbpo(env: Env, config: MBPOConfig = MBPOConfig()) -> Agent:
     """Algorithm 2: an ensemble refitted every ``fit_every`` steps, rollouts of the policy in it, and an off-policy
     learner that mostly sees those."""
+    model, trainer = learned_model(env, config)
+    own = ("branch", "rollouts", "retain", "real_ratio", "batch_size", "updates", "fit_every", "warmup", "capacity")
+    settings = {name: getattr(config, name) for name in own}
+    lengths = RolloutLength(*config.rollout, config.epoch)
+    return imagined_trials(env.spec, model, trainer, policy_learner(env.spec, model, config), lengths, **settings)
+
+
+def learned_model(env: Env, config: MBPOConfig) -> tuple[Model, models.Trainer]:
+    """The ensemble and what fits it."""
     network = models.gaussian_mlp if config.probabilistic else models.deterministic_mlp
     member = network(
         env.spec,
@@ -111,10 +120,7 @@ def mbpo(env: Env, config: MBPOConfig = MBPOConfig()) -> Agent:
         holdout=config.holdout,
         patience=config.patience if config.holdout else None,
     )
-    own = ("branch", "rollouts", "retain", "real_ratio", "batch_size", "updates", "fit_every", "warmup", "capacity")
-    settings = {name: getattr(config, name) for name in own}
-    lengths = RolloutLength(*config.rollout, config.epoch)
-    return imagined_trials(env.spec, model, trainer, policy_learner(env.spec, model, config), lengths, **settings)
+    return model, trainer
 
 
 def policy_learner(spec: Spec, model: Model, config: MBPOConfig) -> Learner:

@@ -20,6 +20,7 @@ from jmbrl.diagnostics.latent import diagnose_latent
 from jmbrl.diagnostics.latent_calibration import continuation_calibration, kl_per_latent, reward_calibration
 from jmbrl.diagnostics.latent_figures import save_latent
 from jmbrl.diagnostics.model_error import model_error
+from jmbrl.diagnostics.off_policy_value import off_policy_value
 from jmbrl.diagnostics.recalibration import recalibrate
 from jmbrl.diagnostics.report import collect, diagnose, diagnose_agent
 from jmbrl.diagnostics.tables import planning_frames, value_map
@@ -45,6 +46,7 @@ __all__ = [
     "landscape",
     "latency",
     "model_error",
+    "off_policy_value",
     "open_loop",
     "planning_frames",
     "policy_gradients",

@@ -9,6 +9,7 @@ from jmbrl.envs.host import HostError, host_error
 from jmbrl.envs.partial import flickering, masked, rendered
 from jmbrl.envs.registry import make, names, register
 from jmbrl.envs.vector import vectorize
+from jmbrl.envs.versus import player, random_player, versus
 from jmbrl.envs.with_state import StateObs, with_state
 from jmbrl.envs.wrappers import action_repeat, flatten_obs, frame_stack, mask_obs, noisy
 
@@ -33,8 +34,11 @@ __all__ = [
     "names",
     "noisy",
     "number_actions",
+    "player",
+    "random_player",
     "register",
     "rendered",
     "vectorize",
+    "versus",
     "with_state",
 ]

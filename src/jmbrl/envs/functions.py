@@ -37,6 +37,8 @@ def from_functions(
     no_gradient: str = "",
     cells: Cells | None = None,
     restart: Callable | None = None,
+    players: int = 1,
+    legal: Callable | None = None,
 ) -> Env:
     """An ``Env`` from pure JAX functions of your own.
 
@@ -64,6 +66,8 @@ def from_functions(
       restart: ``(key, state) -> (state, obs)``, how an episode begins anew from the state in which the last one ended,
         for a world that changes over its life; ``vector`` calls it for all copies at every step, so it must be cheap.
         None: ``reset(key)``.
+      players: 1, or 2 for a game played in turn (``Spec.players``).
+      legal: ``(obs) -> bool[n]``, which discrete actions are allowed; None: all.
 
     Raises:
       ValueError: bounds that are infinite or out of order, ``reset_pool`` beside ``restart``, and, when ``reset``,
@@ -73,13 +77,14 @@ def from_functions(
     action = spaces.check_space(action)
     checks.integer("max_steps", max_steps, low=1)
     checks.choice("obs_dtype", obs_dtype, ("float32", "uint8"))
+    checks.integer("players", players, 1, 2)
     if cells is not None and not isinstance(cells, Cells):
         raise ValueError(f"cells of {name} must be a jmbrl.types.Cells, got {cells!r}")
     shape, structure, found_names, parts = _observation(name, reset, obs_shape)
     obs_names = tuple(obs_names) or found_names
     if obs_names and shape != (len(obs_names),):
         raise ValueError(f"obs_names of {name} must have one name an entry: {len(obs_names)} names, shape {shape}")
-    spec = Spec(name, shape, action, max_steps, obs_dtype, obs_names, dt=dt, obs_parts=parts)
+    spec = Spec(name, shape, action, max_steps, obs_dtype, obs_names, dt=dt, obs_parts=parts, players=players)
 
     def observe(obs: Any) -> Array:
         if structure is not None:
@@ -114,7 +119,7 @@ def from_functions(
 
     env = Env(spec, reset_, step_, lambda n: None, reward_fn, termination_fn, render, no_gradient=no_gradient)
     vector = vector_factory(env, reset_pool, None if restart is None else restart_)
-    return env._replace(vector=vector, cells=cells)
+    return env._replace(vector=vector, cells=cells, legal=legal)
 
 
 def _observation(name: str, reset: Callable, shape: tuple | None) -> tuple[tuple[int, ...], Any, tuple, tuple]:

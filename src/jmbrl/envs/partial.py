@@ -102,7 +102,7 @@ def flickering(env: Env, p: float = 0.5) -> Env:
 
     return env._replace(
         reset=reset_of(env.reset), step=step_of(env.step), vector=vector, reward_fn=None, termination_fn=None,
-        cells=None,
+        cells=None, legal=None,
     )  # fmt: skip
 
 

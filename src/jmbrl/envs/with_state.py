@@ -21,7 +21,8 @@ def with_state(env: Env) -> Env:
     """Observations become ``StateObs(obs, state)``: what the true simulator needs in order to plan.
 
     ``spec`` still describes ``obs``; ``reward_fn``, ``termination_fn`` and ``render`` read ``.obs``. ``cells.index``
-    takes a ``StateObs`` or its ``.obs``, and ``cells.centre`` gives an ``.obs``: no state belongs to a number.
+    and ``legal`` take a ``StateObs`` or its ``.obs``, and ``cells.centre`` gives an ``.obs``: no state belongs to a
+    number.
     """
     if env.spec.host:
         raise ValueError(f"with_state needs a JAX environment: the state of {env.spec.name} lives on the host")
@@ -62,6 +63,7 @@ def with_state(env: Env) -> Env:
         termination_fn=inside(env.termination_fn),
         render=env.render and (lambda obs: env.render(obs.obs)),
         cells=behind(env.cells, lambda seen: getattr(seen, "obs", seen), lambda obs: obs),
+        legal=env.legal and (lambda obs: env.legal(getattr(obs, "obs", obs))),
     )
 
 

@@ -39,7 +39,7 @@ def mask_obs(env: Env, keep: Sequence[int]) -> Env:
 def flatten_obs(env: Env) -> Env:
     """Observations as one ``float32`` vector; pixels (uint8) become ``[0, 1]``. Drops functions of observations.
 
-    ``cells`` are kept, as nothing is lost.
+    ``cells`` and ``legal`` are kept, as nothing is lost.
     """
     size = int(np.prod(env.spec.obs_shape, dtype=int))
     names = env.spec.obs_names if len(env.spec.obs_shape) == 1 else ()
@@ -53,13 +53,15 @@ def flatten_obs(env: Env) -> Env:
         obs = jnp.round(obs * scale) if scale != 1.0 else obs
         return obs.astype(env.spec.obs_dtype).reshape(env.spec.obs_shape)
 
-    return map_obs(env, spec, flatten)._replace(cells=behind(env.cells, restore, flatten))
+    allowed = env.legal and (lambda obs: env.legal(restore(obs)))
+    return map_obs(env, spec, flatten)._replace(cells=behind(env.cells, restore, flatten), legal=allowed)
 
 
 def frame_stack(env: Env, frames: int) -> Env:
     """The last ``frames`` observations along the last axis, oldest first; at a reset all are the first one.
 
-    ``reward_fn`` and ``termination_fn`` still hold: they are given the newest frame. ``cells`` number the newest too.
+    ``reward_fn``, ``termination_fn`` and ``legal`` still hold: they are given the newest frame. ``cells`` number the
+    newest too.
     """
     checks.integer("frames", frames, low=1)
     *lead, last = env.spec.obs_shape
@@ -86,9 +88,11 @@ def frame_stack(env: Env, frames: int) -> Env:
     wrapped = _wrap(env, spec, start, advance, lambda state: state.inner)
     draw = env.render and (lambda obs: env.render(obs[..., -last:]))
     cells = behind(env.cells, lambda obs: obs[..., -last:], still)
+    allowed = env.legal and (lambda obs: env.legal(obs[..., -last:]))
     return wrapped._replace(
-        reward_fn=newest(env.reward_fn), termination_fn=newest(env.termination_fn), render=draw, cells=cells
-    )
+        reward_fn=newest(env.reward_fn), termination_fn=newest(env.termination_fn), render=draw, cells=cells,
+        legal=allowed,
+    )  # fmt: skip
 
 
 def action_repeat(env: Env, times: int) -> Env:
@@ -195,7 +199,7 @@ def map_obs(env: Env, spec: Spec, fn: Callable) -> Env:
         lambda inner, obs: (inner, fn(obs)),
         lambda state, inner, timestep: (inner, timestep._replace(obs=fn(timestep.obs))),
         lambda state: state,
-    )._replace(reward_fn=None, termination_fn=None, render=None, cells=None)
+    )._replace(reward_fn=None, termination_fn=None, render=None, cells=None, legal=None)
 
 
 def _wrap(env: Env, spec: Spec, start: Callable, advance: Callable, inner_of: Callable) -> Env:

@@ -11,6 +11,7 @@ from jmbrl.learners.lambda_returns import lambda_returns
 from jmbrl.learners.meta_policy import MetaState, meta_policy
 from jmbrl.learners.optimizers import adaptive_clip, laprop
 from jmbrl.learners.policy_prior import PolicyPrior, policy_prior
+from jmbrl.learners.policy_value import PolicyValue, Thought, policy_value
 from jmbrl.learners.ppo import PPOState, ppo
 from jmbrl.learners.q_ensemble import QEnsemble, q_ensemble
 from jmbrl.learners.q_learning import QState, back_up, bellman_error, q_learning
@@ -20,6 +21,7 @@ from jmbrl.learners.recurrent_policy import RecurrentLearner, recurrent_ppo
 from jmbrl.learners.return_scale import ReturnScale
 from jmbrl.learners.sac import SACState, sac
 from jmbrl.learners.saturating_cost import SaturatingCost, saturating_cost
+from jmbrl.learners.search_targets import Targets, search_targets
 from jmbrl.learners.trajectory_update import LocalTask, Quadratic, trajectory_update
 from jmbrl.learners.trpo import TRPOState, trpo
 
@@ -38,6 +40,7 @@ __all__ = [
     "MetaState",
     "PPOState",
     "PolicyPrior",
+    "PolicyValue",
     "QEnsemble",
     "QState",
     "Quadratic",
@@ -50,6 +53,8 @@ __all__ = [
     "SACState",
     "SaturatingCost",
     "TRPOState",
+    "Targets",
+    "Thought",
     "World",
     "adaptive_clip",
     "back_up",
@@ -66,6 +71,7 @@ __all__ = [
     "linear_controller",
     "meta_policy",
     "policy_prior",
+    "policy_value",
     "ppo",
     "q_ensemble",
     "q_learning",
@@ -75,6 +81,7 @@ __all__ = [
     "returns",
     "sac",
     "saturating_cost",
+    "search_targets",
     "trajectory_update",
     "trpo",
 ]

@@ -18,6 +18,7 @@ from jmbrl.models.mixture import Mixture, em
 from jmbrl.models.mlp import deterministic_mlp, gaussian_mlp
 from jmbrl.models.multistep import multistep
 from jmbrl.models.parameters import Parameter
+from jmbrl.models.pessimistic import pessimistic, uncertainty, uncertainty_quantile
 from jmbrl.models.recalibrated import Recalibration, recalibrated
 from jmbrl.models.recurrent import RecurrentBelief, recurrent
 from jmbrl.models.residual import residual
@@ -31,6 +32,7 @@ from jmbrl.models.tabular import tabular
 from jmbrl.models.trainers import trainer_for
 from jmbrl.models.transition_table import Outcomes, transition_table
 from jmbrl.models.vae import Vision, vae
+from jmbrl.models.value_equivalent import ValueEquivalent, value_equivalent, value_equivalent_parts
 from jmbrl.models.world_model import WorldModelBelief, WorldModelStats, vision_and_memory, world_model
 
 __all__ = [
@@ -52,6 +54,7 @@ __all__ = [
     "Scales",
     "Trainer",
     "Unrolled",
+    "ValueEquivalent",
     "Vision",
     "WorldModelBelief",
     "WorldModelStats",
@@ -76,6 +79,7 @@ __all__ = [
     "mixture_mlp",
     "multistep",
     "one_member",
+    "pessimistic",
     "polynomial",
     "random_fourier",
     "recalibrated",
@@ -90,7 +94,11 @@ __all__ = [
     "trainer",
     "trainer_for",
     "transition_table",
+    "uncertainty",
+    "uncertainty_quantile",
     "vae",
+    "value_equivalent",
+    "value_equivalent_parts",
     "vision_and_memory",
     "with_cost",
     "with_reward",

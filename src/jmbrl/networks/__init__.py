@@ -5,6 +5,7 @@ from jmbrl.networks.conv import ConvStack, apply_conv, apply_conv_transpose, con
 from jmbrl.networks.dense import apply_dense, init_dense, swish
 from jmbrl.networks.distributions import Categorical, ClippedNormal, Normal, TanhNormal, TruncatedNormal
 from jmbrl.networks.gru import gru, gru_gates, init_gru
+from jmbrl.networks.hyperbolic_two_hot import HyperbolicTwoHot
 from jmbrl.networks.latents import OneHotLatents, unimix
 from jmbrl.networks.mish_mlp import apply_mish_mlp, init_mish_mlp, mish, simnorm
 from jmbrl.networks.mlp import MLP, fan_in_normal
@@ -16,6 +17,7 @@ from jmbrl.networks.orthogonal import orthogonal
 from jmbrl.networks.q_network import QNetwork, dueling
 from jmbrl.networks.scalar_head import ScalarHead, scalar_head
 from jmbrl.networks.symlog_two_hot import SymlogTwoHot
+from jmbrl.networks.trunk import Trunk, trunk
 from jmbrl.networks.two_hot import TwoHot, symexp, symexp_bins, symlog, two_hot
 
 __all__ = [
@@ -24,6 +26,7 @@ __all__ = [
     "Categorical",
     "ClippedNormal",
     "ConvStack",
+    "HyperbolicTwoHot",
     "NoisyDense",
     "Normal",
     "OneHotLatents",
@@ -32,6 +35,7 @@ __all__ = [
     "SymlogTwoHot",
     "TanhNormal",
     "TruncatedNormal",
+    "Trunk",
     "TwoHot",
     "apply_block_linear",
     "apply_conv",
@@ -66,6 +70,7 @@ __all__ = [
     "symexp",
     "symexp_bins",
     "symlog",
+    "trunk",
     "two_hot",
     "unimix",
 ]
