@@ -248,8 +248,8 @@ def make_train(env: Env, agent: Agent, steps: int, num_envs: int = 1) -> Train:
         raise ValueError("agent learns in stages, which are no single program: use make_staged, or make_run for both")
     if env.spec.players > agent.players:
         raise ValueError(
-            f"{env.spec.name} is played by {env.spec.players} in turn, which this agent cannot: give the environment an "
-            "opponent (envs.versus, or make(..., opponent=...)), or use alphazero, muzero or mcts"
+            f"{env.spec.name} is played by {env.spec.players} in turn, which this agent cannot: give the environment "
+            "an opponent (envs.versus, or make(..., opponent=...)), or use alphazero, muzero or mcts"
         )
     steps = checks.integer("steps", steps, 1, 2**31 - 1)  # counted in int32 inside
     num_envs = checks.integer("num_envs", num_envs, 1)

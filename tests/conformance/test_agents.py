@@ -98,8 +98,8 @@ TINY = {
     },
     "mcts": {"action_bins": 2, "simulations": 4, "playout": 3},
     "alphazero": {
-        "simulations": 4, "samples": 3, "channels": 0, "units": 8, "bins": 5, "limit": 3.0, "n_step": 3, "batch_size": 4,
-        "updates": 0.1, "capacity": 64,
+        "simulations": 4, "samples": 3, "channels": 0, "units": 8, "bins": 5, "limit": 3.0, "n_step": 3,
+        "batch_size": 4, "updates": 0.1, "capacity": 64,
     },
     "muzero": {
         "simulations": 4, "samples": 3, "latent": 4, "units": 8, "bins": 5, "limit": 3.0, "unroll": 2, "n_step": 3,

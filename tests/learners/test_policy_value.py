@@ -65,7 +65,8 @@ def test_a_number_between_two_bins_is_read_back():
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [({"bins": 1}, "bins must be 0 or at least 2"), ({"samples": 1}, "samples must be at least 2")]
+    ("options", "words"),
+    [({"bins": 1}, "bins must be 0 or at least 2"), ({"samples": 1}, "samples must be at least 2")],
 )
 def test_bad_settings_are_refused(options, words):
     with pytest.raises(ValueError, match=words):

@@ -1,4 +1,4 @@
-"""MuZero's model and the trunk that reads for it: scaling, halved gradients, refusals, convolutions as the library's."""
+"""MuZero's model and the trunk that reads for it: scaling, halved gradients, the library's convolution, refusals."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Tree search against answers that are known: a tree of four levels, tactics of tic-tac-toe, the signs of two players."""
+"""Tree search against known answers: a tree of four levels, tactics of tic-tac-toe, the signs of two players."""
 
 import functools
 

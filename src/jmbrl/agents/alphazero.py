@@ -28,6 +28,7 @@ class AlphaZeroConfig:
     dirichlet_fraction: float = 0.25
     dirichlet_alpha: float = 0.3
     temperature: float = 1.0
+    random_moves: float = 0.0  # chance of a random action while exploring
     samples: int = 20  # candidates of continuous actions
     # network
     channels: int = 128  # of the tower; 0: none, for vectors
@@ -80,7 +81,7 @@ def alphazero(env: Env, config: AlphaZeroConfig = AlphaZeroConfig()) -> Agent:
         rules = lambda beliefs: allowed(beliefs[1])  # noqa: E731
     world = World(model, lambda weights: Params((), ()), features, rules, plain)
     own = ("simulations", "method", "considered", "dirichlet_fraction", "dirichlet_alpha", "temperature")
-    rest = {name: getattr(config, name) for name in ("batch_size", "updates", "warmup", "capacity")}
+    rest = {name: getattr(config, name) for name in ("batch_size", "random_moves", "updates", "warmup", "capacity")}
     return searching(
         spec, world, reader, learner, search_settings(**{name: getattr(config, name) for name in own}),
         length=n_step + 1, legal=env.legal, gamma=gamma, **rest,

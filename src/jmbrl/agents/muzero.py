@@ -26,6 +26,7 @@ class MuZeroConfig:
     dirichlet_fraction: float = 0.25
     dirichlet_alpha: float = 0.3
     temperature: float = 1.0
+    random_moves: float = 0.0  # chance of a random action while exploring
     samples: int = 20  # candidates of continuous actions
     action_bins: int | tuple[int, ...] | None = None  # values per dimension of continuous actions, as numbers
     # model
@@ -74,7 +75,7 @@ def muzero(env: Env, config: MuZeroConfig = MuZeroConfig()) -> Agent:
 
     world = World(parts.model, lambda weights: Params(weights["model"], ()), features)
     own = ("simulations", "method", "considered", "dirichlet_fraction", "dirichlet_alpha", "temperature")
-    rest = {name: getattr(config, name) for name in ("batch_size", "updates", "reanalyze", "capacity")}
+    rest = {name: getattr(config, name) for name in ("batch_size", "random_moves", "updates", "reanalyze", "capacity")}
     return searching(
         spec, world, reader, learner, search_settings(**{name: getattr(config, name) for name in own}),
         length=config.unroll + config.n_step + 1, legal=env.legal, gamma=gamma,

@@ -10,8 +10,8 @@ from jmbrl import checks, data
 from jmbrl.agents.off_policy import schedule, summary
 from jmbrl.agents.search_update import Learned, Plan, SearchLearner
 from jmbrl.learners.policy_value import PolicyValue
-from jmbrl.planners.tree import Judged, TreeSearch, depth_of, search
-from jmbrl.rollout import no_action
+from jmbrl.planners.tree import FORBIDDEN, Judged, TreeSearch, depth_of, search
+from jmbrl.rollout import no_action, random_actions
 from jmbrl.types import Agent, Array, Continuous, Key, Model, Params, PyTree, Sequence, Spec, Transition
 
 
@@ -52,6 +52,7 @@ def searching(
     batch_size: int = 256,
     updates: float = 0.25,
     reanalyze: float = 0.0,
+    random_moves: float | Array = 0.0,
     warmup: int = 0,
     capacity: int = 100_000,
 ) -> Agent:
@@ -67,6 +68,9 @@ def searching(
       batch_size: windows per update. updates: per environment step, as in ``agents.off_policy``.
       reanalyze: share of each batch whose plans are searched anew with the newest weights before it is learned from,
         in ``[0, 1]`` (Schrittwieser et al. 2021, arXiv 2104.06294); only where the model needs no more than ``obs``.
+      random_moves: chance, while exploring, that a random action (an allowed one) is taken in place of the search's.
+        The search's plan is what is learned from all the same; returns that pass such a move are of another policy, so
+        keep them short where it is not 0.
       warmup: environment steps of random actions first.
       capacity: rows kept per environment, at least ``length``.
 
@@ -76,6 +80,7 @@ def searching(
     Metrics: ``act/search_value``, ``act/search_depth``, ``act/search_entropy`` (nats, of the policy that was found) and
     ``learner/...``.
     """
+    checks.number("random_moves", random_moves, 0.0, 1.0)
     capacity, warmup = checks.integer("capacity", capacity, length), checks.integer("warmup", warmup, 0)
     batch_size = checks.integer("batch_size", batch_size, 1)
     period, per_period = schedule(updates)
@@ -103,7 +108,7 @@ def searching(
             thought = reader.read(weights["read"], world.features(weights, beliefs))
             candidates, logits = reader.candidates(key, thought)
             if world.rules is not None:
-                logits = jnp.where(world.rules(beliefs), logits, -1e9)
+                logits = jnp.where(world.rules(beliefs), logits, FORBIDDEN)
             return Judged(candidates, logits, reader.value(thought))
 
         def step_many(key: Key, beliefs: PyTree, actions: Array) -> tuple:
@@ -118,15 +123,24 @@ def searching(
         plan = Plan(jnp.ones(count, bool), found.weights, found.candidates, found.value)
         return found.action, plan, found.tree
 
+    def random_move(key: Key, obs: PyTree) -> Array:
+        if box is not None or legal is None:
+            return random_actions(key, spec, 1)[0]
+        return jax.random.categorical(key, jnp.where(legal(obs), 0.0, FORBIDDEN)).astype(jnp.int32)
+
     def act(key: Key, state: SearchState, carry: Plan, obs: PyTree, is_first: Array, explore: bool) -> tuple:
         del carry, is_first
+        key_search, key_coin, key_move = jax.random.split(key, 3)
         one = jax.tree.map(lambda x: jnp.asarray(x)[None], obs)
-        actions, plans, tree = searched(key, state.learned.weights, one, explore)
+        actions, plans, tree = searched(key_search, state.learned.weights, one, explore)
+        action = actions[0]
+        if explore:
+            action = jnp.where(jax.random.bernoulli(key_coin, random_moves), random_move(key_move, obs), action)
         plan = jax.tree.map(lambda x: x[0], plans)
         entropy = -jnp.sum(plan.weights * jnp.log(jnp.maximum(plan.weights, 1e-9)))
         depth = depth_of(tree)[0].astype(jnp.float32)
         info = {"search_value": plan.value, "search_depth": depth, "search_entropy": entropy}
-        return actions[0], plan, info
+        return action, plan, info
 
     def record(state: SearchState, carry: Plan, rows: Transition, valid: Array) -> SearchState:
         rows = rows._replace(obs=world.plain(rows.obs), next_obs=world.plain(rows.next_obs))

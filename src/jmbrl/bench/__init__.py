@@ -16,6 +16,8 @@ from jmbrl.bench.mbpo_work import WORK, Work
 from jmbrl.bench.measure import matmul_rate, numpy_matmul_rate
 from jmbrl.bench.models import fit, planning
 from jmbrl.bench.problem import MODELS, PLANNERS, PRESETS, Preset
+from jmbrl.bench.search import WORK as SEARCH_WORK
+from jmbrl.bench.search import search_bench
 from jmbrl.bench.seeds import seeds
 from jmbrl.bench.tabular import CASES, Case, tabular
 from jmbrl.bench.world_models import world_models
@@ -28,6 +30,7 @@ __all__ = [
     "MODELS",
     "PLANNERS",
     "PRESETS",
+    "SEARCH_WORK",
     "WORK",
     "WORLD_MODELS_WORK",
     "Case",
@@ -41,6 +44,7 @@ __all__ = [
     "numpy_matmul_rate",
     "planning",
     "run",
+    "search_bench",
     "seeds",
     "tabular",
     "world_models",
@@ -49,11 +53,11 @@ __all__ = [
 SWEEP_REPEATS = 5
 BENCHMARKS = {
     "planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular, "mbpo": mbpo, "world_models": world_models,
-    "dreamer": dreamer, "bptt": bptt,
+    "dreamer": dreamer, "bptt": bptt, "search": search_bench,
 }  # fmt: skip
 TABLES = {  # the others': PRESETS
     "tabular": CASES, "mbpo": WORK, "world_models": WORLD_MODELS_WORK, "dreamer": DREAMER_WORK,
-    "bptt": BPTT_WORK,
+    "bptt": BPTT_WORK, "search": SEARCH_WORK,
 }  # fmt: skip
 UNASKED = {"dreamer": ON_TWO_CORES}  # presets that run where none is named; the others': all
 # Presets of several rows: which option of ``planning`` each row has another value of.
@@ -62,17 +66,17 @@ SWEEPS = {"planners": ("planner", PLANNERS), "models": ("model", MODELS)}
 
 def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
     """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"``, ``"tabular"``, ``"mbpo"``,
-    ``"world_models"``, ``"dreamer"`` or ``"bptt"``.
+    ``"world_models"``, ``"dreamer"``, ``"bptt"`` or ``"search"``.
 
     Args:
       name: which one.
       fresh: make each row in a process of its own, so that its ``peak_mb`` is its own, where there are several.
       options: ``preset`` (one name; all by default, of dreamer those for two cores), ``repeats`` (timed calls, 10; 5 in
         a preset of several rows; of mbpo and world_models as they say) and any field of ``Preset``, for tabular of
-        ``Case``, for mbpo, world_models, dreamer and bptt of their ``Work``; for planning ``propagation`` (``"ts1"``),
-        ``planner`` and ``model`` (names in ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row for each of the
-        former, ``models`` for the latter; for fit ``batch_size`` (256), ``rows`` (10000) and ``epochs`` (5); for seeds
-        those of ``bench.seeds``.
+        ``Case``, for mbpo, world_models, dreamer, bptt and search of their ``Work``; for planning ``propagation``
+        (``"ts1"``), ``planner`` and ``model`` (names in ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row
+        for each of the former, ``models`` for the latter; for fit ``batch_size`` (256), ``rows`` (10000) and
+        ``epochs`` (5); for seeds those of ``bench.seeds``.
 
     Raises:
       ValueError: an unknown name, preset or option.

@@ -56,7 +56,7 @@ def trunk(
 
     def init(key: Key) -> PyTree:
         key_dense, key_first, key_blocks = jax.random.split(key, 3)
-        weights = {"dense": init_normed(key_dense, sizes, "layer")}
+        weights: dict[str, PyTree] = {"dense": init_normed(key_dense, sizes, "layer")}
         if not channels:
             return weights
         weights["first"] = _init_conv(key_first, shape[2], channels)

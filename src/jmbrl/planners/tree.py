@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import mctx
+import mctx as _mctx
 
 from jmbrl import checks
 from jmbrl.rollout import discounts, imagine
 from jmbrl.types import Array, Key, PyTree
+
+mctx: Any = _mctx  # its dataclasses are made at run time, where no type checker sees them
 
 METHODS = ("gumbel", "puct")
 FORBIDDEN = -1e9  # the logit of a move that is not allowed
