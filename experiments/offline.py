@@ -25,18 +25,13 @@ ENV = "gymnax:Pendulum-v1"
 SEEDS = 8
 EPISODES = 50  # of a test
 RECORDER = {"steps": 3_000, "noise": 0.3, "rows": 1_000}
-SHARED: dict[str, Any] = {
-    "members": 5, "elites": 5, "hidden": (64, 64), "weight_decay": (2.5e-5, 5e-5, 1e-4), "model_learning_rate": 2e-3,
-    "model_batch_size": 32, "epochs": 400, "patience": 20, "length": 10, "rollouts": 400, "retain": 5,
-    "policy_hidden": (64, 64), "learning_rate": 1e-3, "batch_size": 128, "gamma": 0.97, "alpha": 0.2,
-    "updates": 20_000, "round_updates": 500, "evaluations": 1, "test_episodes": EPISODES, "scaled": True,
-}  # fmt: skip
+SHARED: dict[str, Any] = {**agents.PRESETS["mopo"]["pendulum"], "test_episodes": EPISODES}
 ARMS: dict[str, dict[str, Any]] = {
     "believed": SHARED | {"pessimism": "none"},
-    "mopo": SHARED | {"pessimism": "mopo", "penalty": 5.0},
+    "mopo": SHARED | {"pessimism": "mopo"},
     "morel": SHARED | {"pessimism": "morel", "penalty": 500.0, "quantile": 0.99},
 }
-CLONE: dict[str, Any] = {"hidden": (64, 64), "batch_size": 128, "epochs": 100, "every": 100, "test_episodes": EPISODES}
+CLONE: dict[str, Any] = {**agents.PRESETS["bc"]["pendulum"], "test_episodes": EPISODES}
 QUICK = {"updates": 500, "round_updates": 250, "epochs": 10, "patience": 2, "rollouts": 100}
 
 

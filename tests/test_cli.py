@@ -282,3 +282,16 @@ def test_submitit_is_asked_for_by_name_where_it_is_missing(tmp_path, capsys, mon
     arguments = ["sweep", "toy", "--env", "toy_line", "--steps", "9", "--out", str(tmp_path), "--launcher", "submitit"]
     assert main(arguments) == 2
     assert "pip install submitit" in capsys.readouterr().err
+
+
+def test_a_game_is_learned_by_both_sides_and_judged_against_an_opponent(tmp_path, capsys):
+    small = ["--set", "simulations=4", "--set", "batch_size=8", "--set", "capacity=64", "--set", "units=8"]
+    run = ["train", "alphazero", "--env", "tictactoe", "--steps", "64", "--num-envs", "8", *small]
+    assert main([*run, "--out", str(tmp_path / "game"), "--eval-every", "64", "--eval-episodes", "5", "--quiet"]) == 0
+    capsys.readouterr()
+    rows = [json.loads(line) for line in (tmp_path / "game" / "metrics.jsonl").read_text().splitlines()]
+    assert any(abs(row.get("eval_return", 2.0)) <= 1.0 for row in rows)
+    assert main(["evaluate", str(tmp_path / "game"), "--episodes", "5", "--opponent", "perfect"]) == 0
+    assert max(json.loads(capsys.readouterr().out)["returns"][0]) <= 0.0  # perfect play does not lose
+    assert main(["train", "dqn", "--env", "tictactoe", "--steps", "64", "--out", str(tmp_path / "dqn")]) == 2
+    assert "is played by 2 in turn" in capsys.readouterr().err

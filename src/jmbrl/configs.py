@@ -96,11 +96,12 @@ def build(config: dict[str, Any]) -> Built:
     return Built(env, agent, make_run(env, agent, config["steps"], config["num_envs"]))
 
 
-def make_env(config: dict[str, Any]) -> Env:
-    """The environment of a configuration, as its system wants to see it: a new one at each call."""
+def make_env(config: dict[str, Any], **options: Any) -> Env:
+    """The environment of a configuration, as its system wants to see it: a new one at each call. ``options`` replace its
+    own."""
     from jmbrl import envs
 
-    env = envs.make(config["env"], **config["env_options"])
+    env = envs.make(config["env"], **{**config["env_options"], **options})
     return find_system(config["system"]).wrap(env, settings_of(config))
 
 

@@ -8,6 +8,7 @@ import re
 
 from jmbrl.agents.presets_gradients import GRADIENT_PRESETS
 from jmbrl.agents.presets_latent import LATENT_PRESETS
+from jmbrl.agents.presets_offline import OFFLINE_PRESETS
 from jmbrl.agents.presets_search import SEARCH_PRESETS
 
 PRESETS: dict[str, dict[str, dict[str, object]]] = {
@@ -412,7 +413,7 @@ PRESETS["td_mpc2"] = {
     },
 }
 PRESETS["td_mpc2"]["pendulum"] = PRESETS["td_mpc2"]["small"]
-PRESETS |= LATENT_PRESETS | GRADIENT_PRESETS | SEARCH_PRESETS
+PRESETS |= LATENT_PRESETS | GRADIENT_PRESETS | SEARCH_PRESETS | OFFLINE_PRESETS
 PRESETS["gt_cem"] = {
     task: {k: v for k, v in settings.items() if k in ("horizon", "population", "elites", "iterations")}
     for task, settings in PRESETS["pets"].items()

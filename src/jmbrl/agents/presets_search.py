@@ -10,6 +10,7 @@ _SMALL: dict[str, object] = {
     "bins": 101,
     "limit": 25.0,
     "learning_rate": 1e-3,
+    "batch_size": 128,
     "updates": 0.125,
 }
 SEARCH_PRESETS["muzero"] = {

@@ -38,6 +38,7 @@ def add_commands(commands: Any) -> None:
     evaluate.add_argument("dir")
     evaluate.add_argument("--episodes", type=int, default=10, help="of each seed (10)")
     evaluate.add_argument("--seed", type=int, help="one seed of the run (all)")
+    evaluate.add_argument("--opponent", help="of a game that the run played with itself: random (random), perfect")
     evaluate.add_argument("--key", type=int, default=0, help="seed of the evaluation itself (0)")
     evaluate.set_defaults(command=evaluate_command)
 
@@ -105,7 +106,8 @@ def _run(config: dict[str, Any], directory: Path, arguments: argparse.Namespace,
     built = configs.build(config)
     eval_env = None
     if options.eval_every:  # a host environment must not be evaluated in the copy that is being trained in
-        eval_env = configs.make_env(config)
+        # Both sides of a game have no score: it is measured against chance.
+        eval_env = configs.make_env(config, **({"opponent": "random"} if built.env.spec.players == 2 else {}))
     result = runner.run(
         built.train,
         config["seed"],
@@ -161,6 +163,11 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
     config = configs.read(arguments.dir)
     built = configs.build(config)
     episodes = checks.integer("episodes", arguments.episodes, low=1)
+    env = built.env
+    if env.spec.players == 2:
+        env = configs.make_env(config, opponent=arguments.opponent or "random")
+    elif arguments.opponent:
+        raise ValueError(f"opponent is for games of two, but the run's {env.spec.name} has one player")
     names = [config["seed"] + i for i in range(config["seeds"])]
     chosen = names if arguments.seed is None else [arguments.seed]
     runner.load_policy(arguments.dir)  # brings the export up to date
@@ -169,7 +176,7 @@ def evaluate_command(arguments: argparse.Namespace) -> int:
         trained = policy.load(arguments.dir, seed, env=built.env, agent=built.agent)
 
         def play(key: Any, leaves: Any, trained: policy.Policy = trained) -> dict:
-            result = evaluate(key, built.env, built.agent, trained.state(leaves), episodes)
+            result = evaluate(key, env, built.agent, trained.state(leaves), episodes)
             return {"returns": result["returns"], "lengths": result["lengths"]}
 
         result = jax.device_get(jax.jit(play)(checks.key(arguments.key), trained.leaves))

@@ -46,8 +46,8 @@ def pessimistic(
       ValueError: an unknown kind or measure, a threshold without MOReL or MOReL without one, a number below 0, or a
         model that predicts nothing or is no ensemble where one is needed.
 
-    Source: Yu et al. 2020, MOPO (arXiv 2005.13239), equation 8 and section 4.3; Kidambi et al. 2020, MOReL
-    (arXiv 2005.05951), definition 1 and section 4. The measures are compared in Lu et al. 2022 (arXiv 2110.04135).
+    Source: Yu et al. 2020, MOPO (arXiv 2005.13239), section 4.3; Kidambi et al. 2020, MOReL
+    (arXiv 2005.05951), section 4. The measures are compared in Lu et al. 2022 (arXiv 2110.04135).
     """
     checks.choice("kind", kind, KINDS)
     measure = ("std" if kind == "mopo" else "pairwise") if measure is None else measure
