@@ -97,8 +97,8 @@ def build(config: dict[str, Any]) -> Built:
 
 
 def make_env(config: dict[str, Any], **options: Any) -> Env:
-    """The environment of a configuration, as its system wants to see it: a new one at each call. ``options`` replace its
-    own."""
+    """The environment of a configuration, as its system wants to see it: a new one at each call. ``options``: in the
+    place of its own."""
     from jmbrl import envs
 
     env = envs.make(config["env"], **{**config["env_options"], **options})

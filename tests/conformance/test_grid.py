@@ -20,6 +20,7 @@ ENV = line()
 SPEC, REWARD = ENV.spec, ENV.reward_fn
 START, HORIZON = 0.9, 4
 KEY = jax.random.key(0)
+FAST = {"xla_backend_optimization_level": 0}  # compiling is what costs
 
 
 def equation():
@@ -65,7 +66,7 @@ PLANNERS = {
     "icem": lambda: planners.icem(SPEC, horizon=HORIZON, population=40, elites=6, iterations=3),
     "mppi": lambda: planners.mppi(SPEC, horizon=HORIZON, population=60, iterations=3),
     "policy_mppi": lambda: planners.policy_mppi(SPEC, horizon=HORIZON, population=60, elites=8, iterations=3),
-    "tree_search": lambda: planners.tree_search(SPEC, horizon=HORIZON, simulations=60),
+    "tree_search": lambda: planners.tree_search(SPEC, horizon=HORIZON, simulations=300),
     "gradient": lambda: planners.gradient(SPEC, horizon=HORIZON, restarts=3, steps=15, learning_rate=0.2),
     "ilqr": lambda: planners.ilqr(SPEC, horizon=HORIZON, iterations=5),
 }
@@ -130,7 +131,7 @@ def test_the_pair_plans_or_says_why_not(fitted, planner):
         with pytest.raises(ValueError, match=r"(?s)derivative.*(cem|icem|mppi)"):
             decide(KEY)
         return
-    plan, _, info = jax.jit(decide)(KEY)
+    plan, _, info = jax.jit(decide, compiler_options=FAST)(KEY)
     assert plan.shape == (HORIZON, 1)
     assert np.all(np.abs(plan) <= 1.0)
     assert int(info["nonfinite"]) == 0
