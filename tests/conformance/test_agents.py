@@ -125,10 +125,10 @@ KEY = jax.random.key(5)
 
 
 def build(name, steps=STEPS, num_envs=1):
-    """A run on the line, which breaks beyond 0.9."""
+    """A run on the line, which breaks beyond 0.9, and sooner where few actions are random."""
     page = agents.SYSTEMS[name]
     config = page.config(**TINY[name])
-    breaks = jnp.inf if name in SIMULATED else 0.9
+    breaks = jnp.inf if name in SIMULATED else 0.6 if name in PICTURES else 0.9
     world = picture_line(breaks_beyond=breaks) if name in PICTURES else line(noise=0.01, breaks_beyond=breaks)
     env = page.wrap(world, config)
     agent = page.make(env, config, log_of_the_line()) if name in OFFLINE else page.make(env, config)
@@ -222,7 +222,11 @@ def test_broken_observations_are_dropped_and_never_learned_from(case):
     name, train, _, run, parts = case
     counted = [p for p in parts if "bad_transitions" in p]
     broken = sum(p["bad_transitions"].sum() for p in counted)
-    assert broken == sum(((p["episode_length"] > 0) & (p["episode_length"] < 20)).sum() for p in counted)
+    early, whole = (
+        sum(among(p["episode_length"]).sum() for p in counted)
+        for among in (lambda n: (n > 0) & (n < 20), lambda n: n == 20)
+    )
+    assert early <= broken <= early + whole  # it may break in its last step
     assert (broken == 0) == (name in SIMULATED + OFFLINE)
     learned = run.agent if train.agent.params is None else train.agent.params(run.agent).weights
     weights = [x for x in jax.tree.leaves(learned) if jnp.issubdtype(x.dtype, jnp.floating)]

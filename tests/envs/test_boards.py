@@ -1,5 +1,7 @@
 """The board games: lines in every direction, moves that are not allowed, whose turn it is, perfect play."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -145,3 +147,16 @@ def test_wrappers_keep_or_drop_what_tells_the_moves():
         seen = wrapped.reset(KEY)[1]
         np.testing.assert_array_equal(wrapped.legal(seen), env.legal(obs))
     assert envs.mask_obs(flat, (0, 1)).legal is None
+
+
+@pytest.mark.parametrize(
+    ("legal", "words"),
+    [
+        (lambda obs: jnp.ones(3, bool), r"legal\(obs\) has shape \(3,\), wanted \(9,\)"),
+        (lambda obs: jnp.ones(9), r"legal\(obs\) is float32, wanted bool"),
+        (lambda obs: obs.missing, "legal could not be traced: AttributeError"),
+    ],
+)
+def test_a_wrong_legal_is_found_by_its_shape(legal, words):
+    report = envs.check_env(envs.make("tictactoe")._replace(legal=legal))
+    assert any(re.search(words, problem) for problem in report.problems), str(report)

@@ -17,8 +17,7 @@ class AlphaZeroConfig:
     """Settings; defaults are those of Pgx's AlphaZero for 9x9 Go (Koyamada et al. 2023, arXiv 2303.17503): 32
     simulations of Gumbel MuZero's search, six blocks of 128 channels, batches of 4,096 and Adam at 0.001.
 
-    Continuous actions are searched by drawn candidates (Sampled MuZero). For games that are won or lost leave ``bins``
-    at 0; returns of any size need bins.
+    Continuous actions are searched by drawn candidates (Sampled MuZero).
     """
 
     # search
@@ -35,7 +34,7 @@ class AlphaZeroConfig:
     blocks: int = 6
     units: int = 256
     layers: int = 1
-    bins: int = 0
+    bins: int | None = None  # of the value; None: 0 in a game of two (a number in (-1, 1)), else MuZero's 601
     limit: float = 300.0
     # learning
     gamma: float = 1.0
@@ -57,8 +56,10 @@ def alphazero(env: Env, config: AlphaZeroConfig = AlphaZeroConfig()) -> Agent:
     eyes = networks.trunk(
         spec.obs_shape, units=config.units, layers=config.layers, channels=config.channels, blocks=config.blocks
     )
+    usual = 0 if spec.players == 2 else 601
+    bins = usual if config.bins is None else config.bins
     reader = learners.policy_value(
-        spec.action, eyes.units, units=config.units, bins=config.bins, limit=config.limit, samples=config.samples
+        spec.action, eyes.units, units=config.units, bins=bins, limit=config.limit, samples=config.samples
     )
     n_step = spec.max_steps if config.n_step is None else checks.integer("n_step", config.n_step, 1)
     gamma = checks.number("gamma", config.gamma, 0.0, 1.0)

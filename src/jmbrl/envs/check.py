@@ -104,11 +104,24 @@ def _shape_problems(env: Env) -> list[str]:
     return [
         *_obs_problems(env, "reset", obs),
         *_obs_problems(env, "step", timestep.obs),
+        *_legal_problems(env, obs),
         *_tree_problems("state", state, new_state),
         *_leaf_problems("reward", timestep.reward, (), jnp.float32),
         *_leaf_problems("terminated", timestep.terminated, (), jnp.bool_),
         *_leaf_problems("truncated", timestep.truncated, (), jnp.bool_),
     ]
+
+
+def _legal_problems(env: Env, obs: Any) -> list[str]:
+    if env.legal is None:
+        return []
+    if not isinstance(env.spec.action, Discrete):
+        return [f"legal is for discrete actions, got {env.spec.action}"]
+    try:
+        allowed = jax.eval_shape(env.legal, obs)
+    except Exception as error:
+        return [f"legal could not be traced: {_first_line(error)}"]
+    return _leaf_problems("legal(obs)", allowed, (env.spec.action.n,), jnp.bool_)
 
 
 def _action_dtype(env: Env) -> Any:
