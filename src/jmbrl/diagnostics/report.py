@@ -206,7 +206,7 @@ def collect(
         def record(ring: data.Replay, carry: PyTree, rows: Transition, valid: jax.Array) -> data.Replay:
             return data.add(ring, rows, valid)
 
-        watcher = Agent(init, lambda ring: agent.reset(state), act, record)
+        watcher = Agent(init, lambda ring: agent.reset(state), act, record, players=agent.players)
         run, metrics = make_train(env, watcher, steps * episodes, num_envs=episodes)(key)
         return run.agent, metrics["episode_return"]
 
