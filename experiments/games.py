@@ -4,10 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jmbrl import agents, envs
+from jmbrl.envs.native.boards import observe
+from jmbrl.envs.native.tictactoe import LINES
 from jmbrl.rollout import evaluate
 from jmbrl.types import Agent, Env
 
@@ -36,8 +37,7 @@ def lost_lines(game: Env, agent: Agent, state: Any) -> dict[str, int]:
     timed = game.reset(jax.random.key(0))[0]
 
     def move(board: jax.Array) -> jax.Array:
-        obs = jnp.stack([board == 1, board == -1], axis=-1).astype(jnp.float32)
-        return envs.player(agent, state)(jax.random.key(0), timed._replace(inner=board), obs)
+        return envs.player(agent, state)(jax.random.key(0), timed._replace(inner=board), observe(board))
 
     moves = jax.jit(jax.vmap(move))
     empty = (0,) * 9
@@ -69,7 +69,4 @@ def lost_lines(game: Env, agent: Agent, state: Any) -> dict[str, int]:
 
 def line(board: np.ndarray, stone: int) -> bool:
     """Whether ``stone`` has a line of three on a board of nine places."""
-    mine = (board == stone).reshape(3, 3)
-    return bool(
-        mine.all(axis=0).any() or mine.all(axis=1).any() or mine.diagonal().all() or mine[:, ::-1].diagonal().all()
-    )
+    return bool(np.any(np.all(board[np.asarray(LINES)] == stone, axis=1)))

@@ -170,10 +170,10 @@ def objective(
 
         last, path = imagine(key, step_many, beliefs, act, horizon)
         weight = discounts(path.outcome, gamma)
-        total = jnp.sum(_weighted(weight, path.outcome.reward), axis=0)
+        total = jnp.sum(weighted(weight, path.outcome.reward), axis=0)
         if terminal_value is not None:
-            total = total + _weighted(weight[-1] * gamma * path.outcome.discount[-1], terminal_value(last))
-        cost = jnp.sum(_weighted(weight[..., None], path.outcome.cost), axis=0).reshape(particles, count, -1)
+            total = total + weighted(weight[-1] * gamma * path.outcome.discount[-1], terminal_value(last))
+        cost = jnp.sum(weighted(weight[..., None], path.outcome.cost), axis=0).reshape(particles, count, -1)
         cost = jnp.mean(cost, axis=0)
         score = reduce(total.reshape(particles, count))
         info = {"clipped": jnp.mean(path.outcome.clipped, dtype=jnp.float32)}
@@ -195,7 +195,7 @@ def objective(
     return Objective(returns, step, belief, model.no_gradient, gamma, terminal_value, budget, proposals)
 
 
-def _weighted(weight: Array, x: Array) -> Array:
+def weighted(weight: Array, x: Array) -> Array:
     """Their product, 0 where the weight is: what is imagined after the end may be infinite."""
     return weight * jnp.where(weight == 0, 0.0, x)
 

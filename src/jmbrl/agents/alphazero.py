@@ -9,7 +9,7 @@ from jmbrl.agents.search_update import search_learner
 from jmbrl.agents.searching import World, searching
 from jmbrl.agents.system import System
 from jmbrl.planners.tree import search_settings
-from jmbrl.types import Agent, Array, Discrete, Env, Params, PyTree
+from jmbrl.types import Agent, Array, Env, Params, PyTree
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +76,7 @@ def alphazero(env: Env, config: AlphaZeroConfig = AlphaZeroConfig()) -> Agent:
         **{name: getattr(config, name) for name in ("bootstrap", "value_scale", "learning_rate", "weight_decay")},
     )  # fmt: skip
     rules = None
-    if env.legal is not None and isinstance(spec.action, Discrete):
+    if env.legal is not None:
         allowed = jax.vmap(env.legal)
         # At the end of a game nothing is allowed, and nothing is asked.
         rules = lambda beliefs: allowed(beliefs[1])  # noqa: E731

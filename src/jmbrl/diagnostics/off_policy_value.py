@@ -9,7 +9,7 @@ import numpy as np
 
 from jmbrl import checks
 from jmbrl.models import one_member
-from jmbrl.rollout import discounts, imagine
+from jmbrl.rollout import discounts, imagine, weighted
 from jmbrl.types import Array, Key, Model, Params, PyTree
 
 
@@ -97,7 +97,7 @@ def member_returns(
         step_many = lambda key, beliefs, actions: world.step_many(key, own, beliefs, actions)  # noqa: E731
         outcome = imagine(key, step_many, beliefs, choose, horizon)[1].outcome
         weight = discounts(outcome, gamma)
-        total = jnp.sum(jnp.where(weight == 0, 0.0, weight * outcome.reward), axis=0)
+        total = jnp.sum(weighted(weight, outcome.reward), axis=0)
         clipped = jnp.sum(outcome.clipped & (weight > 0)) / jnp.sum(weight > 0)
         return total.reshape(count, rollouts).mean(axis=1), clipped
 

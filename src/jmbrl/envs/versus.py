@@ -48,9 +48,7 @@ def versus(env: Env, opponent: Callable) -> Env:
         return select(own.terminated | own.truncated, (state, own), (after, theirs))
 
     spec = dataclasses.replace(env.spec, name=f"{env.spec.name}/versus", players=1)
-    single = env._replace(
-        spec=spec, reset=reset, step=step, reward_fn=None, termination_fn=None, no_gradient=env.no_gradient
-    )
+    single = env._replace(spec=spec, reset=reset, step=step, reward_fn=None, termination_fn=None)
     return single._replace(vector=lambda num_envs: vectorize(single, num_envs))
 
 

@@ -45,6 +45,18 @@ class DecoderFree(NamedTuple):
     average: Callable
 
 
+def no_decoder(name: str) -> Callable:
+    """The ``decode`` of a model that has none: refuses, and says what needs one."""
+
+    def decode(params: Params, belief: Array) -> Array:
+        raise ValueError(
+            f"{name} has no decoder: its latents cannot be turned back into observations. Rewards and "
+            "terminations of observations, pictures and errors of predicted observations need a model that has one"
+        )
+
+    return decode
+
+
 def decoder_free(spec: Spec, **options) -> Model:
     """The model of ``decoder_free_parts``, which tells its options."""
     return decoder_free_parts(spec, **options).model
@@ -179,12 +191,6 @@ def decoder_free_parts(
         total = sum((scales[name] * value for name, value in parts.items()), jnp.zeros(()))
         return total, {f"{name}_loss": value for name, value in parts.items()}
 
-    def decode(params: Params, belief: Array) -> Array:
-        raise ValueError(
-            "decoder_free has no decoder: its latents cannot be turned back into observations. Rewards and "
-            "terminations of observations, pictures and errors of predicted observations need a model that has one"
-        )
-
     model = Model(
         init=init,
         initial=lambda params: jnp.zeros(latent),
@@ -192,7 +198,7 @@ def decoder_free_parts(
         step=step,
         step_many=step,  # every function here takes any leading axes
         features=lambda params, belief: belief,
-        decode=decode,
+        decode=no_decoder("decoder_free"),
         loss=lambda key, params, batch: losses(params.weights, unroll(params.weights, batch)),
         set_stats=lambda params, rows, mask: params,
         data_kind=DataKind.SEQUENCES,

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks
+from jmbrl.models.decoder_free import no_decoder
 from jmbrl.networks import HyperbolicTwoHot, apply_linear, apply_normed, init_linear, init_normed, trunk
 from jmbrl.types import Array, Continuous, DataKind, Key, Model, Outcome, Params, PyTree, Spec
 
@@ -146,12 +147,6 @@ def value_equivalent_parts(
         met = jax.lax.stop_gradient(project(see(weights, obs)))
         return -jnp.sum(_unit(predicted) * _unit(met), axis=-1)
 
-    def decode(params: Params, belief: Array) -> Array:
-        raise ValueError(
-            "value_equivalent has no decoder: its latents cannot be turned back into observations. Rewards and "
-            "terminations of observations, pictures and errors of predicted observations need a model that has one"
-        )
-
     model = Model(
         init=init,
         initial=lambda params: jnp.zeros(latent),
@@ -159,7 +154,7 @@ def value_equivalent_parts(
         step=step,
         step_many=step,  # every function here takes any leading axes
         features=lambda params, belief: belief,
-        decode=decode,
+        decode=no_decoder("value_equivalent"),
         loss=None,
         set_stats=lambda params, rows, mask: params,
         data_kind=DataKind.SEQUENCES,

@@ -3,9 +3,8 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-import numpy as np
 
-from jmbrl.networks.two_hot import TwoHot
+from jmbrl.networks.two_hot import even_bins
 from jmbrl.types import Array
 
 EPSILON = 1e-3
@@ -46,13 +45,8 @@ class HyperbolicTwoHot(NamedTuple):
 
     def mean(self) -> Array:
         r"""``float32[...]``: :math:`h^{-1}(\sum_k p_k b_k)`; exactly 0 for equal logits."""
-        return expand(self._bins().mean())
+        return expand(even_bins(self.logits, self.limit).mean())
 
     def log_prob(self, x: Array) -> Array:
         """``float32[...]``: minus the cross-entropy to the two-hot weights of ``squash(x)``."""
-        return self._bins().log_prob(squash(x))
-
-    def _bins(self) -> TwoHot:
-        count = self.logits.shape[-1]
-        even = (2 * np.arange(count) - (count - 1)) / (count - 1)  # exactly antisymmetric
-        return TwoHot(self.logits, self.limit * jnp.asarray(even, jnp.float32))
+        return even_bins(self.logits, self.limit).log_prob(squash(x))

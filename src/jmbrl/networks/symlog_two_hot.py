@@ -2,10 +2,7 @@
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-import numpy as np
-
-from jmbrl.networks.two_hot import TwoHot, symexp, symlog
+from jmbrl.networks.two_hot import even_bins, symexp, symlog
 from jmbrl.types import Array
 
 
@@ -23,13 +20,8 @@ class SymlogTwoHot(NamedTuple):
 
     def mean(self) -> Array:
         r"""``float32[...]``: :math:`\operatorname{symexp}(\sum_k p_k b_k)`; exactly 0 for equal logits."""
-        return symexp(self._bins().mean())
+        return symexp(even_bins(self.logits, self.limit).mean())
 
     def log_prob(self, x: Array) -> Array:
         """``float32[...]``: minus the cross-entropy to the two-hot weights of ``symlog(x)``."""
-        return self._bins().log_prob(symlog(x))
-
-    def _bins(self) -> TwoHot:
-        count = self.logits.shape[-1]
-        even = (2 * np.arange(count) - (count - 1)) / (count - 1)  # exactly antisymmetric
-        return TwoHot(self.logits, self.limit * jnp.asarray(even, jnp.float32))
+        return even_bins(self.logits, self.limit).log_prob(symlog(x))

@@ -63,6 +63,13 @@ def two_hot(x: Array, bins: Array | np.ndarray) -> Array:
     return jnp.clip(jnp.minimum(rising, falling), 0.0, 1.0)
 
 
+def even_bins(logits: Array, limit: float | Array) -> "TwoHot":
+    """``logits``, ``float32[..., K]``, over bins even from ``-limit`` to ``limit``."""
+    count = logits.shape[-1]
+    even = (2 * np.arange(count) - (count - 1)) / (count - 1)  # exactly antisymmetric
+    return TwoHot(logits, limit * jnp.asarray(even, jnp.float32))
+
+
 class TwoHot(NamedTuple):
     """A distribution over ``bins``, ``float32[K]``, read as a number; ``logits``: ``float32[..., K]``, unnormalised."""
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import mctx as _mctx
 
 from jmbrl import checks
-from jmbrl.rollout import discounts, imagine
+from jmbrl.rollout import discounts, imagine, weighted
 from jmbrl.types import Array, Key, PyTree
 
 mctx: Any = _mctx  # its dataclasses are made at run time, where no type checker sees them
@@ -219,11 +219,10 @@ def playouts(
         return jnp.zeros(count) if value is None else value(beliefs)
     end, path = imagine(key, step_many, beliefs, lambda key, beliefs, t: (act(key, beliefs), ()), steps)
     weights = discounts(path.outcome, gamma)
-    total = jnp.sum(jnp.where(weights == 0, 0.0, weights * path.outcome.reward), axis=0)
+    total = jnp.sum(weighted(weights, path.outcome.reward), axis=0)
     if value is None:
         return total
-    weight = weights[-1] * gamma * path.outcome.discount[-1]
-    return total + jnp.where(weight == 0, 0.0, weight * value(end))
+    return total + weighted(weights[-1] * gamma * path.outcome.discount[-1], value(end))
 
 
 def chosen(candidates: Array | None, index: Array) -> Array:

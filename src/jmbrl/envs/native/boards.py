@@ -43,9 +43,6 @@ def board_game(
         free = ~jnp.any(obs > 0, axis=-1)
         return free[0] if drop else free.ravel()
 
-    def observe(board: Array) -> Array:
-        return jnp.stack([board == 1, board == -1], axis=-1).astype(jnp.float32)
-
     def reset(key: Key) -> tuple[Array, Array]:
         del key
         board = jnp.zeros((rows, columns), jnp.int8)
@@ -74,6 +71,11 @@ def board_game(
     if opponent != "random" and not callable(opponent):
         raise ValueError(f"opponent must be None, random or a function (key, state, obs) -> action, got {opponent!r}")
     return versus(env, opponent if callable(opponent) else random_player(env))
+
+
+def observe(board: Array) -> Array:
+    """What the player to move sees of a board, ``int8[rows, columns]``, whose stones are 1 and the other's -1."""
+    return jnp.stack([board == 1, board == -1], axis=-1).astype(jnp.float32)
 
 
 def has_line(stones: Array, length: int) -> Array:

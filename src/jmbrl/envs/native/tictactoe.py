@@ -11,10 +11,7 @@ from jmbrl.envs.native.boards import board_game
 from jmbrl.types import Array, Env, Key, PyTree
 
 SIDE = 3
-_ROWS, _COLUMNS = ([tuple(range(9)[part]) for part in parts] for parts in (
-    [slice(3 * i, 3 * i + 3) for i in range(3)], [slice(i, 9, 3) for i in range(3)]
-))  # fmt: skip
-_LINES = (*_ROWS, *_COLUMNS, (0, 4, 8), (2, 4, 6))
+LINES = ((0, 1, 2), (3, 4, 5), (6, 7, 8), (0, 3, 6), (1, 4, 7), (2, 5, 8), (0, 4, 8), (2, 4, 6))  # of places
 
 
 def make(opponent: str | Callable | None = None) -> Env:
@@ -47,7 +44,7 @@ def solution() -> tuple[np.ndarray, np.ndarray]:
 
     @functools.cache
     def worth(board: tuple[int, ...]) -> int:
-        if any(all(board[i] == 2 for i in line) for line in _LINES):
+        if any(all(board[i] == 2 for i in line) for line in LINES):
             return -1  # the other player has just made a line
         free = [i for i in range(9) if not board[i]]
         if not free:
