@@ -84,8 +84,8 @@ def alphazero(env: Env, config: AlphaZeroConfig = AlphaZeroConfig()) -> Agent:
     own = ("simulations", "method", "considered", "dirichlet_fraction", "dirichlet_alpha", "temperature")
     rest = {name: getattr(config, name) for name in ("batch_size", "random_moves", "updates", "warmup", "capacity")}
     return searching(
-        spec, world, reader, learner, search_settings(**{name: getattr(config, name) for name in own}),
-        length=n_step + 1, legal=env.legal, gamma=gamma, **rest,
+        env, world, reader, learner, search_settings(**{name: getattr(config, name) for name in own}),
+        length=n_step + 1, gamma=gamma, **rest,
     )  # fmt: skip
 
 

@@ -77,8 +77,8 @@ def muzero(env: Env, config: MuZeroConfig = MuZeroConfig()) -> Agent:
     own = ("simulations", "method", "considered", "dirichlet_fraction", "dirichlet_alpha", "temperature")
     rest = {name: getattr(config, name) for name in ("batch_size", "random_moves", "updates", "reanalyze", "capacity")}
     return searching(
-        spec, world, reader, learner, search_settings(**{name: getattr(config, name) for name in own}),
-        length=config.unroll + config.n_step + 1, legal=env.legal, gamma=gamma,
+        env, world, reader, learner, search_settings(**{name: getattr(config, name) for name in own}),
+        length=config.unroll + config.n_step + 1, gamma=gamma,
         warmup=spec.max_steps if config.warmup is None else config.warmup, **rest,
     )  # fmt: skip
 

@@ -6,13 +6,13 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jmbrl import checks, data
+from jmbrl import checks, data, envs
 from jmbrl.agents.off_policy import schedule, summary
 from jmbrl.agents.search_update import Learned, Plan, SearchLearner
 from jmbrl.learners.policy_value import PolicyValue
 from jmbrl.planners.tree import FORBIDDEN, Judged, TreeSearch, depth_of, search
-from jmbrl.rollout import no_action, random_actions
-from jmbrl.types import Agent, Array, Continuous, Key, Model, Params, PyTree, Sequence, Spec, Transition
+from jmbrl.rollout import no_action
+from jmbrl.types import Agent, Array, Continuous, Env, Key, Model, Params, PyTree, Sequence, Transition
 
 
 class SearchState(NamedTuple):
@@ -40,14 +40,13 @@ class World(NamedTuple):
 
 
 def searching(
-    spec: Spec,
+    env: Env,
     world: World,
     reader: PolicyValue,
     learner: SearchLearner,
     settings: TreeSearch,
     *,
     length: int,
-    legal: Callable | None = None,
     gamma: float | Array = 0.997,
     batch_size: int = 256,
     updates: float = 0.25,
@@ -59,11 +58,10 @@ def searching(
     """Search, act, remember what the search found; learn from windows of that.
 
     Args:
-      spec: the environment's.
+      env: the environment.
       world: what is searched. reader: judges its beliefs. learner: improves both.
       settings: of the search.
       length: rows of a window, what the learner needs.
-      legal: ``(obs) -> bool[n]``, as ``Env.legal``.
       gamma: discount.
       batch_size: windows per update. updates: per environment step, as in ``agents.off_policy``.
       reanalyze: share of each batch whose plans are searched anew with the newest weights before it is learned from,
@@ -80,6 +78,7 @@ def searching(
     Metrics: ``act/search_value``, ``act/search_depth``, ``act/search_entropy`` (nats, of the policy that was found) and
     ``learner/...``.
     """
+    spec, random_move = env.spec, envs.random_player(env)
     checks.number("random_moves", random_moves, 0.0, 1.0)
     capacity, warmup = checks.integer("capacity", capacity, length), checks.integer("warmup", warmup, 0)
     batch_size = checks.integer("batch_size", batch_size, 1)
@@ -118,15 +117,10 @@ def searching(
         beliefs = jax.vmap(see)(jax.random.split(key_see, count), obs)
         found = search(
             key_search, step_many, judge, beliefs, settings, explore=explore, gamma=gamma, players=spec.players,
-            allowed=None if legal is None else jax.vmap(legal)(obs),
+            allowed=None if env.legal is None else jax.vmap(env.legal)(obs),
         )  # fmt: skip
         plan = Plan(jnp.ones(count, bool), found.weights, found.candidates, found.value)
         return found.action, plan, found.tree
-
-    def random_move(key: Key, obs: PyTree) -> Array:
-        if box is not None or legal is None:
-            return random_actions(key, spec, 1)[0]
-        return jax.random.categorical(key, jnp.where(legal(obs), 0.0, FORBIDDEN)).astype(jnp.int32)
 
     def act(key: Key, state: SearchState, carry: Plan, obs: PyTree, is_first: Array, explore: bool) -> tuple:
         del carry, is_first
@@ -135,7 +129,7 @@ def searching(
         actions, plans, tree = searched(key_search, state.learned.weights, one, explore)
         action = actions[0]
         if explore:
-            action = jnp.where(jax.random.bernoulli(key_coin, random_moves), random_move(key_move, obs), action)
+            action = jnp.where(jax.random.bernoulli(key_coin, random_moves), random_move(key_move, None, obs), action)
         plan = jax.tree.map(lambda x: x[0], plans)
         entropy = -jnp.sum(plan.weights * jnp.log(jnp.maximum(plan.weights, 1e-9)))
         depth = depth_of(tree)[0].astype(jnp.float32)

@@ -6,9 +6,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jmbrl.envs import spaces
 from jmbrl.envs.vector import select, vectorize
 from jmbrl.envs.with_state import StateObs
-from jmbrl.types import Agent, Array, Discrete, Env, Key, PyTree, TimeStep
+from jmbrl.types import Agent, Array, Env, Key, PyTree, TimeStep
 
 _NEVER = -1e9  # a logit
 
@@ -53,13 +54,13 @@ def versus(env: Env, opponent: Callable) -> Env:
 
 
 def random_player(env: Env) -> Callable:
-    """Any allowed move with the same chance: ``(key, state, obs) -> action``."""
-    count = env.spec.action.n if isinstance(env.spec.action, Discrete) else 0
+    """Any allowed action with the same chance: ``(key, state, obs) -> action``."""
 
     def play(key: Key, state: PyTree, obs: Array) -> Array:
         del state
-        allowed = jnp.ones(count, bool) if env.legal is None else env.legal(obs)
-        return jax.random.categorical(key, jnp.where(allowed, 0.0, _NEVER)).astype(jnp.int32)
+        if env.legal is None:
+            return spaces.sample(key, env.spec.action)
+        return jax.random.categorical(key, jnp.where(env.legal(obs), 0.0, _NEVER)).astype(jnp.int32)
 
     return play
 
