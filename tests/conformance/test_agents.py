@@ -22,6 +22,10 @@ TINY = {
         "planner_options": {"population": 8, "elites": 2, "iterations": 2}, "trainer_options": {"epochs": 2},
         "capacity": 64,
     },
+    "opax": {
+        "members": 2, "hidden": (8,), "weight_decay": (0.0, 0.0), "horizon": 3, "population": 8, "elites": 2,
+        "iterations": 2, "epochs": 2, "capacity": 64,
+    },
     "gt_cem": {"horizon": 3, "population": 8, "elites": 2, "iterations": 2},
     "planet": {
         "deter": 4, "stoch": 2, "hidden": 8, "units": 8, "updates": 3, "batch_size": 4, "length": 5, "horizon": 3,
@@ -38,6 +42,11 @@ TINY = {
     "dreamer_v3": {
         "deter": 4, "stoch": 2, "classes": 3, "hidden": 8, "units": 8, "blocks": 2, "batch_size": 4, "length": 5,
         "horizon": 3, "train_ratio": 4.0, "capacity": 64,
+    },
+    "plan2explore": {
+        "deter": 4, "stoch": 2, "classes": 3, "hidden": 8, "units": 8, "blocks": 2, "batch_size": 4, "length": 5,
+        "horizon": 3, "train_ratio": 4.0, "capacity": 64, "heads": 2, "head_hidden": (8,), "explore_steps": 25,
+        "task_updates": 2,
     },
     "mbpo": {
         "members": 2, "elites": 1, "hidden": (8,), "weight_decay": (0.0, 0.0), "epochs": 2, "model_batch_size": 8,

@@ -31,6 +31,11 @@ def _models():
     members = models.ensemble(models.gaussian_mlp(CONTINUOUS, (8, 8)), 3, 2, "mean")
     yield "pessimistic-mopo", CONTINUOUS, models.pessimistic(members, penalty=0.5)
     yield "pessimistic-morel", CONTINUOUS, models.pessimistic(members, "morel", penalty=9.0, threshold=1.0)
+    yield "curious-disagreement", CONTINUOUS, models.curious(members, extrinsic=0.5)
+    yield "curious-information", CONTINUOUS, models.curious(members, "information_gain")
+    count = models.counted(models.gaussian_mlp(CONTINUOUS, (8, 8)), models.simhash(CONTINUOUS, 4))
+    yield "counted", CONTINUOUS, count
+    yield "counted-ensemble", CONTINUOUS, models.ensemble(count, 3, 2)
     wrapped = models.with_termination(
         models.with_reward(models.deterministic_mlp(CONTINUOUS, (8,)), reward), termination
     )

@@ -34,6 +34,9 @@ MODELS = {
     "rssm": lambda: models.rssm(CONTINUOUS, deter=8, stoch=2, hidden=8, sight={"vectors": "normalized", "units": 8}),
     "rssm_v3": lambda: models.rssm(CONTINUOUS, memory_kind="block_gru", classes=3, norm="rms", mix=0.01, **RSSM),
     "rssm_v2_images": lambda: models.rssm(IMAGES, memory_kind="layer_norm_gru", classes=3, norm="none", **RSSM),
+    "latent_curiosity": lambda: models.latent_curiosity(
+        models.rssm(CONTINUOUS, classes=3, task_gradient=False, **RSSM), CONTINUOUS, members=2, hidden=(8,)
+    ),
     "decoder_free": lambda: models.decoder_free(
         CONTINUOUS, latent=8, encoder_hidden=8, hidden=8, bins=5, learn_termination=True
     ),

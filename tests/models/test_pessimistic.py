@@ -4,46 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from models.worlds import CONTINUOUS, linear_replay
+from models.worlds import CONTINUOUS, linear_replay, stated
 
 from jmbrl import data, models, planners, rollout
-from jmbrl.models import EnsembleStats
-from jmbrl.types import Model, Outcome, Params, Prediction
 
 KEY = jax.random.key(0)
-# Three members predict (x, y) = what is below, whatever they see; the third is no elite. Distances between the elites:
-# 3-4-5. Norms of std: (1, 2, 2) with the reward's is 3; (2, 3, 6) is 7.
-MEAN = jnp.asarray([[0.0, 0.0], [3.0, 4.0], [1000.0, 0.0]])
-STD = jnp.asarray([[1.0, 2.0], [2.0, 3.0], [500.0, 0.0]])
-REWARD_STD = jnp.asarray([2.0, 6.0, 0.0])
-
-
-def stated() -> tuple[Model, Params]:
-    """An ensemble whose members say what their weights are; beliefs multiply that."""
-
-    def predict(params, belief, action):
-        mean, std, reward_std = params.weights
-        return Prediction(belief[0] * mean, belief[0] * std, jnp.zeros(()), belief[0] * reward_std)
-
-    def step_many(key, params, beliefs, actions):
-        count = len(actions)
-        return beliefs + 1, Outcome(
-            10.0 * beliefs[:, 0], jnp.full(count, 0.9), jnp.zeros((count, 0)), actions[:, 0] > 9
-        )
-
-    def step(key, params, belief, action):
-        return jax.tree.map(lambda x: x[0], step_many(key, params, belief[None], action[None]))
-
-    base = models.deterministic_mlp(CONTINUOUS, (4,))
-    member = base._replace(
-        predict=predict, step=step, step_many=step_many, expect=lambda params, b, a: step_many(KEY, params, b, a),
-        init=lambda key: Params((MEAN[0], STD[0], REWARD_STD[0]), ()), encode=lambda key, p, b, a, obs, first: obs,
-        initial=lambda params: jnp.zeros(3),
-    )  # fmt: skip
-    params = Params((MEAN, STD, REWARD_STD), EnsembleStats((), jnp.asarray([0, 1], jnp.int32)))
-    return models.ensemble(member, 3, 2), params
-
-
 BELIEFS = jnp.asarray([[0.0, 5.0, 5.0], [1.0, 5.0, 5.0], [2.0, 5.0, 5.0]])
 ACTIONS = jnp.zeros((3, 1))
 

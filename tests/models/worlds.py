@@ -6,6 +6,7 @@ import numpy as np
 import optax
 
 from jmbrl import data, models
+from jmbrl.models import EnsembleStats
 from jmbrl.types import (
     Array,
     Continuous,
@@ -14,6 +15,7 @@ from jmbrl.types import (
     Model,
     Outcome,
     Params,
+    Prediction,
     PyTree,
     Sequence,
     Spec,
@@ -147,3 +149,37 @@ def hidden_velocity(episodes: int, steps: int = 6, seed: int = 0) -> Transition:
     ended = np.arange(episodes * steps) % steps == steps - 1
     rows = Transition(before, action, before[:, 0], after, np.zeros_like(ended), ended)
     return jax.tree.map(lambda x: jnp.asarray(x, bool if x.dtype == bool else jnp.float32), rows)
+
+
+# Three members predict (x, y) = what is below, whatever they see; the third is no elite. Distances between the elites:
+# 3-4-5. Norms of std: (1, 2, 2) with the reward's is 3; (2, 3, 6) is 7.
+MEAN = jnp.asarray([[0.0, 0.0], [3.0, 4.0], [1000.0, 0.0]])
+STD = jnp.asarray([[1.0, 2.0], [2.0, 3.0], [500.0, 0.0]])
+REWARD_STD = jnp.asarray([2.0, 6.0, 0.0])
+
+
+def stated() -> tuple[Model, Params]:
+    """An ensemble whose members say what their weights are; beliefs multiply that."""
+
+    def predict(params, belief, action):
+        mean, std, reward_std = params.weights
+        return Prediction(belief[0] * mean, belief[0] * std, jnp.zeros(()), belief[0] * reward_std)
+
+    def step_many(key, params, beliefs, actions):
+        count = len(actions)
+        return beliefs + 1, Outcome(
+            10.0 * beliefs[:, 0], jnp.full(count, 0.9), jnp.zeros((count, 0)), actions[:, 0] > 9
+        )
+
+    def step(key, params, belief, action):
+        return jax.tree.map(lambda x: x[0], step_many(key, params, belief[None], action[None]))
+
+    base = models.deterministic_mlp(CONTINUOUS, (4,))
+    member = base._replace(
+        predict=predict, step=step, step_many=step_many,
+        expect=lambda params, b, a: step_many(jax.random.key(0), params, b, a),
+        init=lambda key: Params((MEAN[0], STD[0], REWARD_STD[0]), ()), encode=lambda key, p, b, a, obs, first: obs,
+        initial=lambda params: jnp.zeros(3),
+    )  # fmt: skip
+    params = Params((MEAN, STD, REWARD_STD), EnsembleStats((), jnp.asarray([0, 1], jnp.int32)))
+    return models.ensemble(member, 3, 2), params

@@ -20,8 +20,10 @@ from jmbrl.agents import mpc_by_name as _mpc
 from jmbrl.agents import muzero as _muzero
 from jmbrl.agents import off_policy as _off_policy
 from jmbrl.agents import on_policy as _on_policy
+from jmbrl.agents import opax as _opax
 from jmbrl.agents import pets as _pets
 from jmbrl.agents import pilco as _pilco
+from jmbrl.agents import plan2explore as _plan2explore
 from jmbrl.agents import planet as _planet
 from jmbrl.agents import prioritized_sweeping as _sweeping
 from jmbrl.agents import random as _random
@@ -54,8 +56,10 @@ from jmbrl.agents.muzero import MuZeroConfig, muzero
 from jmbrl.agents.off_policy import DQNConfig, Priority, SACConfig, dqn, off_policy, sac
 from jmbrl.agents.offline import OfflineMemory, offline_trials
 from jmbrl.agents.on_policy import PPOConfig, RecurrentPPOConfig, TRPOConfig, on_policy, ppo, recurrent_ppo, trpo
+from jmbrl.agents.opax import OPAXConfig, opax
 from jmbrl.agents.pets import PETSConfig, pets
 from jmbrl.agents.pilco import PILCOConfig, pilco
+from jmbrl.agents.plan2explore import Plan2ExploreConfig, plan2explore
 from jmbrl.agents.planet import PlaNetConfig, planet
 from jmbrl.agents.presets import PRESETS, default_preset
 from jmbrl.agents.prioritized_sweeping import PrioritizedSweepingConfig, SweepingState, prioritized_sweeping
@@ -74,6 +78,7 @@ _PAGES = (
     _random,
     _mpc,
     _pets,
+    _opax,
     _mbpo,
     _mopo,
     _cloned,
@@ -93,6 +98,7 @@ _PAGES = (
     _dreamer_v1,
     _dreamer_v2,
     _dreamer_v3,
+    _plan2explore,
     _td_mpc2,
     _mcts,
     _alphazero,
@@ -131,12 +137,14 @@ __all__ = [
     "MOPOConfig",
     "MPCConfig",
     "MuZeroConfig",
+    "OPAXConfig",
     "OfflineMemory",
     "PETSConfig",
     "PILCOConfig",
     "PPOConfig",
     "PlaNetConfig",
     "Plan",
+    "Plan2ExploreConfig",
     "PrioritizedSweepingConfig",
     "Priority",
     "RecurrentPPOConfig",
@@ -185,9 +193,11 @@ __all__ = [
     "off_policy",
     "offline_trials",
     "on_policy",
+    "opax",
     "ornstein_uhlenbeck",
     "pets",
     "pilco",
+    "plan2explore",
     "planet",
     "policy_in_ensemble",
     "ppo",

@@ -9,7 +9,7 @@ from jmbrl.agents.dreamer import cost, dreamer, schedule, warmup_of
 from jmbrl.agents.imagination import features_shape
 from jmbrl.agents.system import System
 from jmbrl.models import Scales
-from jmbrl.types import Agent, Env
+from jmbrl.types import Agent, Env, Model
 
 DISCOUNT = 1 - 1 / 333
 
@@ -65,7 +65,12 @@ def dreamer_v3(env: Env, config: DreamerV3Config = DreamerV3Config()) -> Agent:
     Deviations from the code: a start's continuation is the recorded one (there: the predicted one); the replay is
     smaller.
     """
-    model = models.rssm(
+    return learned_in(env, latent_model(env, config), config)
+
+
+def latent_model(env: Env, config: DreamerV3Config, task_gradient: bool = True) -> Model:
+    """Its recurrent state-space model. ``task_gradient`` as in ``models.rssm``."""
+    return models.rssm(
         env.spec,
         memory_kind="block_gru",
         deter=config.deter,
@@ -93,7 +98,12 @@ def dreamer_v3(env: Env, config: DreamerV3Config = DreamerV3Config()) -> Agent:
         ),
         free_nats=config.free_nats,
         overshooting=config.overshooting,
+        task_gradient=task_gradient,
     )
+
+
+def learned_in(env: Env, model: Model, config: DreamerV3Config) -> Agent:
+    """Its actor and critic, its optimiser and its schedule, on a model."""
     behaviour = learners.behaviour(
         env.spec.action,
         features_shape(model)[0],

@@ -1,5 +1,8 @@
 """How the world moves: one file a family, ``ensemble`` the combinator, ``trainer`` the one gradient trainer."""
 
+from jmbrl.models.change import ChangeDetector, always, cusum, surprise
+from jmbrl.models.counted import CountedStats, counted, simhash
+from jmbrl.models.curious import curious, novelty
 from jmbrl.models.decoder_free import DecoderFree, Unrolled, decoder_free, decoder_free_parts
 from jmbrl.models.ensemble import EnsembleStats, disagreement, ensemble, members_predict, one_member
 from jmbrl.models.equations import equations, theta
@@ -8,8 +11,10 @@ from jmbrl.models.fit import Trainer, trainer
 from jmbrl.models.gmm import gmm
 from jmbrl.models.gp import gp
 from jmbrl.models.gp_functions import gp_function_samples
+from jmbrl.models.hallucinated import hallucinated, hallucinated_planner, hallucinated_spec
 from jmbrl.models.history import HistoryBelief, history
 from jmbrl.models.inverse import InverseModel, inverse_mlp, recover_actions
+from jmbrl.models.latent_curiosity import CuriosityStats, latent_curiosity, rewarded
 from jmbrl.models.linear import linear
 from jmbrl.models.local_linear import LinearGaussian, local_linear, local_regression
 from jmbrl.models.mdn import mixture_mlp
@@ -36,6 +41,9 @@ from jmbrl.models.value_equivalent import ValueEquivalent, value_equivalent, val
 from jmbrl.models.world_model import WorldModelBelief, WorldModelStats, vision_and_memory, world_model
 
 __all__ = [
+    "ChangeDetector",
+    "CountedStats",
+    "CuriosityStats",
     "DecoderFree",
     "EnsembleStats",
     "FeatureMap",
@@ -58,6 +66,10 @@ __all__ = [
     "Vision",
     "WorldModelBelief",
     "WorldModelStats",
+    "always",
+    "counted",
+    "curious",
+    "cusum",
     "decoder_free",
     "decoder_free_parts",
     "deterministic_mlp",
@@ -69,8 +81,12 @@ __all__ = [
     "gmm",
     "gp",
     "gp_function_samples",
+    "hallucinated",
+    "hallucinated_planner",
+    "hallucinated_spec",
     "history",
     "inverse_mlp",
+    "latent_curiosity",
     "linear",
     "local_linear",
     "local_regression",
@@ -78,6 +94,7 @@ __all__ = [
     "members_predict",
     "mixture_mlp",
     "multistep",
+    "novelty",
     "one_member",
     "pessimistic",
     "polynomial",
@@ -86,9 +103,12 @@ __all__ = [
     "recover_actions",
     "recurrent",
     "residual",
+    "rewarded",
     "rssm",
     "sequence_trainer",
+    "simhash",
     "simulator",
+    "surprise",
     "tabular",
     "theta",
     "trainer",

@@ -62,6 +62,7 @@ def rssm(
     free_nats: float = 3.0,
     free_mean: bool = False,
     overshooting: int = 1,
+    task_gradient: bool = True,
 ) -> Model:
     r"""A recurrent state-space model: a deterministic and a stochastic path.
 
@@ -96,6 +97,8 @@ def rssm(
       free_nats: divergence that costs nothing, per frame or, with ``free_mean`` (v1, v2), of the batch's mean.
       overshooting: steps that the prior is also asked to look ahead, at least 1 (PlaNet's latent overshooting, its
         weight shared by all distances).
+      task_gradient: whether what is learned of rewards and ends shapes the latents. False: their heads only read them,
+        so that a model explores without a reward and any reward can be put on it later (Plan2Explore).
 
     Returns:
       A ``Model`` with belief ``RSSMBelief``, which is trained by ``watch`` (sequences of frames) or ``loss``
@@ -237,10 +240,11 @@ def rssm(
             reward = normalizer.normalize(params.stats["reward"], reward[..., None])[..., 0]
         losses, info = divergence(seen, prior, mask, scales, free_nats, free_mean)
         losses["reconstruction"] = masked_mean(sees.loss(params.stats["obs"], parts, frames.obs), mask)
-        paid = pays.predict(params.weights["reward"], x).log_prob(reward)
+        read = x if task_gradient else jax.lax.stop_gradient(x)
+        paid = pays.predict(params.weights["reward"], read).log_prob(reward)
         losses["reward"] = -scales.reward * masked_mean(paid, mask)
         if learn_termination:
-            logit = goes_on.predict(params.weights["continue"], x).mean()
+            logit = goes_on.predict(params.weights["continue"], read).mean()
             losses["continuation"] = scales.continuation * masked_mean(ends(logit, frames, end_smoothing), mask)
         if overshooting > 1:
             ahead = lambda key, belief, action: _ahead(key, foresee, drawn, params, belief, action)  # noqa: E731
