@@ -30,7 +30,14 @@ def test_environments_md_runs_and_prints_what_it_says(capsys):
 
 @pytest.mark.parametrize(
     ("name", "least"),
-    [("tabular", 27), ("imagined_trials", 100), ("world_models", None), ("latent_models", None), ("search", None)],
+    [
+        ("tabular", 27),
+        ("imagined_trials", 100),
+        ("world_models", None),
+        ("latent_models", None),
+        ("search", None),
+        ("exploration", None),
+    ],
 )
 def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):
     (code,) = blocks(f"docs/{name}.md", "python")

@@ -19,6 +19,7 @@ class Plan2ExploreConfig(DreamerV3Config):
     after ``task_updates`` updates on what it has seen, few-shot what it gets as it goes on.
     """
 
+    replay_value: float = 0.0  # 0: the rewards of the replay are not what exploring is paid
     heads: int = 10
     head_hidden: tuple[int, ...] = (400, 400, 400, 400)
     measure: str = "std"  # or variance
@@ -31,9 +32,18 @@ class Plan2ExploreConfig(DreamerV3Config):
 def plan2explore(env: Env, config: Plan2ExploreConfig = Plan2ExploreConfig()) -> Agent:
     """Dreamer v3 whose imagination pays for what one-step heads disagree about, and whose reward head only reads.
 
-    Deviations: Dreamer v3 in the place of v1 and one optimiser for all; a fresh actor and critic begin the task with
-    the reward head as it was learned while exploring (the papers: all along, or from the replay afterwards).
+    Deviations: Dreamer v3 in the place of v1, without its critic's loss on real rewards, and one optimiser for all; a
+    fresh actor and critic begin the task with the reward head as it was learned while exploring (the papers: all along,
+    or from the replay afterwards).
+
+    Raises:
+      ValueError: ``replay_value`` above 0, or what its parts refuse.
     """
+    if config.replay_value > 0:
+        raise ValueError(
+            f"replay_value must be 0, got {config.replay_value}: it would teach the critic the rewards of the replay, "
+            "which are not what exploring is paid"
+        )
     model = models.latent_curiosity(
         latent_model(env, config, task_gradient=False),
         env.spec,

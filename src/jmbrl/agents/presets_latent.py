@@ -61,4 +61,5 @@ LATENT_PRESETS: dict[str, dict] = {
         },
     },
     "dreamer_v3": SIZES | _V3_TASKS,
+    "plan2explore": SIZES | {"pendulum": _SMALL | {"heads": 5, "head_hidden": (64, 64), "intrinsic": 10.0}},
 }  # fmt: skip
