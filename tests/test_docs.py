@@ -58,6 +58,14 @@ def test_logged_data_md_runs_and_prints_what_it_says(capsys, monkeypatch):
     assert capsys.readouterr().out == text
 
 
+def test_robot_md_runs_and_prints_what_it_says(capsys):
+    scope: dict = {"__name__": "example"}
+    for code in blocks("docs/robot.md", "python"):
+        exec(compile(code, "robot.md", "exec"), scope)
+    (text,) = blocks("docs/robot.md", "text")
+    assert capsys.readouterr().out == text
+
+
 def test_environments_md_names_the_functions_that_are_known():
     from jmbrl.envs import gymnasium, gymnax
 
