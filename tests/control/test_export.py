@@ -11,7 +11,6 @@ from control.scripted import PERIOD, Plant, learner
 from jmbrl import agents, control, models, planners
 from jmbrl.types import Continuous, Spec
 
-
 SPEC = Spec("line", (2,), Continuous((-2.0, 0.0), (2.0, 1.0)), max_steps=10)
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import export as jax_export
 
 import jmbrl
 from jmbrl import checks, policy
@@ -46,7 +47,6 @@ def export(agent: Agent, state: PyTree, spec: Spec, path: str | Path, *, platfor
     """
     for platform in platforms:
         checks.choice("platforms", platform, PLATFORMS)
-    jax_export = _jax_export()
     acting = Acting(agent, spec, state, explore=False)
     weights = list(acting.weights(state).values())
     by_place = lambda weights: dict(zip(acting.places, weights, strict=True))  # noqa: E731
@@ -122,7 +122,7 @@ def load(path: str | Path) -> policy.Policy:
       ValueError: nothing there; a file that is damaged or of another format; weights of other shapes; a platform that
         the programs were not made for; another kind of random keys.
     """
-    jax_export, facts, source = _jax_export(), _facts(path), Path(path)
+    facts, source = _facts(path), Path(path)
     backend = {"gpu": "cuda"}.get(jax.default_backend(), jax.default_backend())
     if backend not in facts["platforms"]:
         raise ValueError(f"{path} was exported for {', '.join(facts['platforms'])}, and this is {backend}")
@@ -157,16 +157,6 @@ def load(path: str | Path) -> policy.Policy:
 
 
 # ------------------------------------------------------------------------------------------- inside
-
-
-def _jax_export() -> Any:
-    try:
-        import flatbuffers  # noqa: F401  # what jax.export writes with, and does not require
-    except ImportError as error:
-        raise ValueError("exporting needs flatbuffers: pip install flatbuffers") from error
-    from jax import export as jax_export
-
-    return jax_export
 
 
 def _facts(path: str | Path) -> dict[str, Any]:
