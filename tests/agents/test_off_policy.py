@@ -1,5 +1,6 @@
 """Model-free agents from a replay: probe worlds whose values are known, the schedule, what is drawn and how often."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 from learners.probes import BOX, probe
 
-from jmbrl import agents, data
+from jmbrl import agents, configs, data
 from jmbrl.agents.off_policy import schedule, summary
 from jmbrl.networks import QNetwork
 from jmbrl.train import make_train
@@ -98,6 +99,42 @@ def test_rows_are_preferred_by_the_priority_reported_and_broken_ones_never_drawn
     np.testing.assert_allclose(leaves[leaves > 0][~new], seen[~new], atol=1e-3)
     assert run.agent.learner[4] == 32  # the largest weight of each of 32 batches is 1
     assert 0 < run.agent.learner[3] / 32 <= 0.5  # gamma, or gamma squared
+
+
+def test_windows_begin_with_the_rows_of_the_batch_and_go_on_in_their_order():
+    """Of ``counter``, whose episodes are shorter than a window; the learner adds up what does not fit."""
+
+    def update(key, state, batch, window):
+        rows, seen = batch.rows, window.transition
+        first = jnp.sum(jnp.abs(rows.obs - seen.obs[:, 0])) + jnp.sum(~window.mask[:, 0])
+        goes_on = window.mask[:, 1:] & ~window.is_first[:, 1:]
+        gap = jnp.sum(jnp.where(goes_on[..., None], jnp.abs(seen.obs[:, 1:] - seen.next_obs[:, :-1]), 0.0))
+        begins = window.mask[:, 1:] & window.is_first[:, 1:]
+        wrong = jnp.sum(jnp.where(begins, seen.obs[:, 1:, 0], 0.0))  # an episode begins with 0
+        count = jnp.stack([jnp.sum(goes_on), jnp.sum(begins), jnp.sum(~window.mask)]).astype(jnp.float32)
+        return state + jnp.concatenate([jnp.stack([first, gap, wrong]), count]), {"updates": jnp.ones(())}
+
+    learner = Learner(lambda key: jnp.zeros(6), ledger().act, update)
+    env = counter(length=4)
+    agent = agents.off_policy(env.spec, learner, batch_size=8, warmup=12, capacity=16, n_step=2, window=6)
+    run, _ = jax.jit(make_train(env, agent, 52, num_envs=2))(KEY)
+    np.testing.assert_array_equal(run.agent.learner[:3], 0.0)
+    assert np.all(run.agent.learner[3:] > 50)
+
+
+def test_settings_make_an_encoder_and_its_losses():
+    settings = ["encoder=16", "auxiliary.spr=2", "auxiliary.reward=0.5", "auxiliary_steps=3", "hidden=8", "warmup=10"]
+    made = configs.make("dqn", "gymnax:CartPole-v1", steps=20, preset="none", settings=settings)
+    assert made["config"]["auxiliary"] == {"spr": 2, "reward": 0.5}
+    config = configs.settings_of(made)
+    env = probe("later").env
+    run, history = trained(env, agents.dqn(env, dataclasses.replace(config, updates=1, batch_size=4, capacity=20)), 14)
+    assert run.agent.learner.online.encoder["encoder"]["dense"][0]["kernel"].shape == (1, 16)
+    assert np.all((history["learner/spr_loss"] > -3.001) & (history["learner/spr_loss"] < 3.0))
+    with pytest.raises(ValueError, match="auxiliary losses need an encoder"):
+        agents.sac(line(), agents.SACConfig(auxiliary={"spr": 2.0}))
+    with pytest.raises(ValueError, match=r"window must be at most 4, got 5"):
+        agents.dqn(env, dataclasses.replace(config, capacity=4, auxiliary_steps=5))
 
 
 def test_several_environments_share_the_priorities():

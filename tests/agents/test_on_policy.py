@@ -85,6 +85,19 @@ def test_a_line_is_learned():
     assert history["learner/updates"].sum() == 29
 
 
+def test_an_encoder_is_for_ppo_without_a_memory():
+    encoded = {"encoder": (8,), "auxiliary": {"spr": 2.0, "inverse": 1.0}, "auxiliary_steps": 2, "hidden": (8,)}
+    config = agents.PPOConfig(batch=16, epochs=2, minibatches=2, **encoded)
+    final, history = run(line(), agents.ppo(line(), config), 48, 2)
+    np.testing.assert_array_equal(history["learner/updates"], [0, 1, 1])
+    # Windows of two rows, in a world of 20 steps: those of a batch's last rows, and some others, are shorter.
+    assert np.all((history["learner/spr_loss"][1:] > -2.0) & (history["learner/spr_loss"][1:] < 2.0))
+    assert final.agent.learner.policy.encoder["inverse"][0]["kernel"].shape == (16, 8)
+    with pytest.raises(ValueError, match=r"encoder must be \(\) with a memory, got \(8,\)"):
+        agents.recurrent_ppo(line(), agents.RecurrentPPOConfig(**encoded))
+    assert agents.recurrent_ppo(line(), agents.RecurrentPPOConfig(memory=0, **encoded)).phases[0][0] == 2048
+
+
 def test_a_batch_that_the_copies_cannot_share_is_refused():
     agent = agents.on_policy(line().spec, watcher((4, 1)), batch=10)
     with pytest.raises(ValueError, match="batch must be a multiple of num_envs=4, got 10"):

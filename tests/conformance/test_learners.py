@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jmbrl import learners
-from jmbrl.types import Continuous, Discrete, Learner, Transition
+from jmbrl.types import Continuous, Discrete, Learner, Sequence, Transition
 
 FEATURES, BATCH, STATES = 3, 8, 4
 BOX = Continuous((-1.0, -3.0), (1.0, 2.0))
@@ -65,15 +65,39 @@ def rollout(key, action):
     return Rollout(rows.obs, rows.reward)
 
 
+def windowed(learner):
+    """One that is given the rows as windows of one, too."""
+
+    def update(key, state, data):
+        flag = jnp.ones((BATCH, 1), bool)
+        return learner.update(key, state, data, Sequence(jax.tree.map(lambda x: x[:, None], data), flag, flag))
+
+    return learner._replace(update=update)
+
+
+def encoder(action):
+    losses = {"spr": 2.0, "inverse": 1.0}
+    return learners.auxiliary(action, FEATURES, hidden=(4,), losses=losses, steps=1)
+
+
 # name -> (make(action), a space that fits, a space that must be refused or None, data(key, space))
 LEARNERS = {
     "sac": (lambda action: learners.sac(action, FEATURES, hidden=(16,)), BOX, Discrete(3), batch),
     "ppo": (lambda a: learners.ppo(a, FEATURES, hidden=(8,), epochs=2, minibatches=2), BOX, None, trajectories),
     "trpo": (lambda a: learners.trpo(a, FEATURES, hidden=(8,), value_hidden=(8,)), Discrete(2), None, trajectories),
     "dqn": (lambda a: learners.dqn(a, FEATURES, hidden=(8,)), Discrete(2), BOX, with_choices),
+    "ppo, encoded": (
+        lambda a: learners.ppo(a, FEATURES, hidden=(8,), epochs=1, minibatches=2, auxiliary=encoder(a)),
+        Discrete(2), None, trajectories,
+    ),
+    "dqn, encoded": (
+        # Adam would make a step of a gradient that is rounding: 0, of what a rectifier holds back.
+        lambda a: windowed(learners.dqn(a, FEATURES, hidden=(8,), adam_eps=1e-2, auxiliary=encoder(a))),
+        Discrete(2), BOX, with_choices,
+    ),
     "q_learning": (lambda action: learners.q_learning(action, STATES, initial=1.0), Discrete(2), BOX, numbered_batch),
     "evolution": (lambda a: learners.evolution(a, FEATURES, population=6, strategy="cem"), BOX, None, rollout),
-}
+}  # fmt: skip
 DETERMINISTIC = ("evolution",)  # explores by whole policies, not by its actions
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jmbrl import checks, data, learners
 from jmbrl.agents.system import System, numbered_actions
 from jmbrl.data import prioritized_replay as priority
+from jmbrl.data.windows import windows_at
 from jmbrl.envs.wrappers import vector_size
 from jmbrl.health import is_counter
-from jmbrl.types import Agent, Array, Env, Key, Learner, PyTree, Spec, Transition
+from jmbrl.types import ActionSpace, Agent, Array, Env, Key, Learner, PyTree, Sequence, Spec, Transition
 
 
 class Priority(NamedTuple):
@@ -43,6 +44,7 @@ def off_policy(
     n_step: int = 1,
     gamma: float | Array = 0.99,
     prioritized: Priority | None = None,
+    window: int = 0,
 ) -> Agent:
     """Act with a learner that is improved on batches of rows seen earlier. What it sees are the observations, images as
     vectors of numbers in ``[0, 1]`` where they are bytes.
@@ -57,6 +59,8 @@ def off_policy(
       n_step: steps in a return. Above 1, and with ``prioritized``, the learner must take ``data.NStepRows``.
       gamma: discount in these returns, the learner's own.
       prioritized: draw rows by the ``priority`` that the learner reports; None: uniformly.
+      window: above 0 the learner's ``update`` is also given the so many rows that begin with each row of the batch,
+        ``Sequence[B, window]``, for its auxiliary losses.
 
     Raises:
       ValueError: a number outside its range.
@@ -68,6 +72,7 @@ def off_policy(
     warmup = checks.integer("warmup", spec.max_steps if warmup is None else warmup, 1)
     capacity = checks.integer("capacity", capacity, 1)
     n_step = checks.integer("n_step", n_step, 1, capacity)
+    window = checks.integer("window", window, 0, capacity)
     checks.number("gamma", gamma, 0.0, 1.0)
     for name, value, high in zip(("alpha", "beta", "beta_steps"), prioritized or (), (None, 1.0, None), strict=False):
         checks.number(name, value, 0.0, high)
@@ -110,11 +115,16 @@ def off_policy(
         batch = data.n_step(state.replay, places, n_step, gamma)
         return batch._replace(rows=seen(batch.rows))
 
+    def following(state: OffPolicyState, places: Array) -> Sequence:
+        windows = windows_at(state.replay, places, window)
+        return windows._replace(transition=seen(windows.transition))
+
     def improve(key: Key, state: OffPolicyState, step: Array) -> tuple[OffPolicyState, dict]:
         def one(state: OffPolicyState, key: Key) -> tuple[OffPolicyState, dict]:
             key_rows, key_update = jax.random.split(key)
             places, rows = draw(key_rows, state, step)
-            learned, info = learner.update(key_update, state.learner, rows)
+            windows = (following(state, places),) if window else ()
+            learned, info = learner.update(key_update, state.learner, rows, *windows)
             errors, priorities = info.pop("priority", None), state.priorities
             if prioritized is not None and priorities is not None and errors is not None:
                 priorities = priority.learned(priorities, places, errors, prioritized.alpha)
@@ -148,6 +158,33 @@ def summary(name: str, values: Array) -> Array:
 # --------------------------------------------------------------------------------------------- the systems
 
 
+class Encoded(Protocol):
+    """Settings that say how a learner's encoder and its losses are."""
+
+    @property
+    def encoder(self) -> tuple[int, ...]: ...
+    @property
+    def auxiliary(self) -> dict: ...
+    @property
+    def auxiliary_steps(self) -> int: ...
+
+
+def encoder_of(config: Encoded, action: ActionSpace, features: int, **sight: Any) -> learners.Auxiliary | None:
+    """The ``learners.auxiliary`` that the settings ask for; None where they ask for none.
+
+    Raises:
+      ValueError: losses without an encoder.
+    """
+    if config.encoder:
+        losses, steps = config.auxiliary, config.auxiliary_steps
+        return learners.auxiliary(action, features, hidden=config.encoder, losses=losses, steps=steps, **sight)
+    if config.auxiliary:
+        raise ValueError(
+            f"auxiliary losses need an encoder, such as encoder=(256,), got {config.auxiliary} without one"
+        )
+    return None
+
+
 @dataclasses.dataclass(frozen=True)
 class SACConfig:
     """Settings; defaults are the paper's (Haarnoja et al. 2018, arXiv 1812.05905, table 1)."""
@@ -164,15 +201,20 @@ class SACConfig:
     updates: float = 1  # per environment step
     warmup: int | None = 5000  # environment steps; None: one episode
     capacity: int = 1_000_000
+    encoder: tuple[int, ...] = ()  # widths of an encoder that all networks read through; (): none
+    auxiliary: dict = dataclasses.field(default_factory=dict)  # weights of the losses on its latent, "spr" and others
+    auxiliary_steps: int = 5  # rows in a window of these losses
 
 
 def sac(env: Env, config: SACConfig = SACConfig()) -> Agent:
     """Soft actor-critic alone: a stochastic policy, twin critics, a learned temperature."""
     own = ("hidden", "learning_rate", "gamma", "tau", "alpha", "learn_alpha", "target_entropy", "reward_scale")
     settings = {name: getattr(config, name) for name in own}
-    learner = learners.sac(env.spec.action, vector_size("sac", env.spec), **settings)
+    width = vector_size("sac", env.spec)
+    part = encoder_of(config, env.spec.action, width)
+    learner = learners.sac(env.spec.action, width, auxiliary=part, **settings)
     rest = {name: getattr(config, name) for name in ("batch_size", "updates", "warmup", "capacity")}
-    return off_policy(env.spec, learner, **rest)
+    return off_policy(env.spec, learner, window=part.steps if part else 0, **rest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -210,19 +252,26 @@ class DQNConfig:
     updates: float = 0.1  # per environment step
     warmup: int | None = 10_000  # environment steps; None: one episode
     capacity: int = 10_000
+    encoder: tuple[int, ...] = ()  # widths of an encoder in front, to which conv then belongs; (): none
+    auxiliary: dict = dataclasses.field(default_factory=dict)  # weights of the losses on its latent, "spr" and others
+    auxiliary_steps: int = 5  # rows in a window of these losses
 
 
 def dqn(env: Env, config: DQNConfig = DQNConfig()) -> Agent:
     """Deep Q-learning, with as much of Rainbow as the settings say."""
     own = ("hidden", "learning_rate", "adam_eps", "gamma", "double", "dueling", "noisy", "sigma", "atoms", "v_min")
-    own += ("v_max", "loss", "tau", "target_every", "epsilon", "epsilon_updates", "conv")
+    own += ("v_max", "loss", "tau", "target_every", "epsilon", "epsilon_updates")
     settings = {name: getattr(config, name) for name in own}
     shape = env.spec.obs_shape
     image = (shape[0], shape[1], shape[2]) if len(shape) == 3 else None
-    learner = learners.dqn(env.spec.action, math.prod(shape), image=image, **settings)
+    sight = {"conv": config.conv, "image": image}
+    part = encoder_of(config, env.spec.action, math.prod(shape), **sight)
+    settings |= {"auxiliary": part} if part else sight
+    learner = learners.dqn(env.spec.action, math.prod(shape), **settings)
     rest = {name: getattr(config, name) for name in ("batch_size", "updates", "warmup", "capacity", "n_step", "gamma")}
     preferred = Priority(config.priority_alpha, config.priority_beta, config.beta_steps)
-    return off_policy(env.spec, learner, **rest, prioritized=preferred if config.prioritized else None)
+    rest |= {"prioritized": preferred if config.prioritized else None, "window": part.steps if part else 0}
+    return off_policy(env.spec, learner, **rest)
 
 
 SYSTEMS = (

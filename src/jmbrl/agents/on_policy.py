@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from jmbrl import checks, data, learners
+from jmbrl.agents.off_policy import encoder_of
 from jmbrl.agents.system import System
 from jmbrl.data import running
 from jmbrl.learners.recurrent_policy import Past, RecurrentLearner
@@ -149,11 +150,15 @@ class PPOConfig:
     normalize_advantages: bool = True
     normalize_observations: bool = True
     reward_scale: float = 1.0
+    encoder: tuple[int, ...] = ()  # widths of an encoder that both networks read through; (): none
+    auxiliary: dict = dataclasses.field(default_factory=dict)  # weights of the losses on its latent, "spr" and others
+    auxiliary_steps: int = 5  # rows in a window of these losses
 
 
 @dataclasses.dataclass(frozen=True)
 class RecurrentPPOConfig(PPOConfig):
-    """Settings of PPO with a memory; what is not PPO's is ours. ``length`` divides ``batch / num_envs``."""
+    """Settings of PPO with a memory; what is not PPO's is ours. ``length`` divides ``batch / num_envs``. An ``encoder``
+    is for PPO without a memory."""
 
     minibatches: int = 8  # of whole segments
     memory: int = 64  # entries of the policy's and of the value's; 0: none, PPO
@@ -185,15 +190,21 @@ class TRPOConfig:
 
 
 def _agent(env: Env, config: PPOConfig | TRPOConfig) -> Agent:
-    settings = dataclasses.asdict(config)
+    settings, action, width = dataclasses.asdict(config), env.spec.action, math.prod(env.spec.obs_shape)
     own = {name: settings.pop(name) for name in ("batch", "normalize_observations")}
-    make = learners.ppo if isinstance(config, PPOConfig) else learners.trpo
+    make = learners.trpo
+    if isinstance(config, PPOConfig):
+        make, part = learners.ppo, encoder_of(config, action, width)
+        del settings["encoder"], settings["auxiliary_steps"]
+        settings["auxiliary"] = part
     if isinstance(config, RecurrentPPOConfig):
         if config.memory:
             make = learners.recurrent_ppo
+            if settings.pop("auxiliary") is not None:
+                raise ValueError(f"encoder must be () with a memory, got {config.encoder}: set memory=0 or take ppo")
         else:
             del settings["memory"], settings["length"]
-    return on_policy(env.spec, make(env.spec.action, math.prod(env.spec.obs_shape), **settings), **own)
+    return on_policy(env.spec, make(action, width, **settings), **own)
 
 
 def ppo(env: Env, config: PPOConfig = PPOConfig()) -> Agent:

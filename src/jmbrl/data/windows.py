@@ -59,3 +59,17 @@ def take_windows(replay: Replay, starts: Array, envs: Array, length: int) -> tup
     data = jax.tree.map(lambda x: x[rows, envs[:, None]], replay.data)
     mask = replay.valid[rows, envs[:, None]] & (offset < replay.size)
     return Sequence(data, replay.is_first[rows, envs[:, None]], mask), rows
+
+
+def windows_at(replay: Replay, places: Array, length: int) -> Sequence:
+    """``Sequence[B, length]``, the rows from ``places[B]`` (as ``sample_places`` gives them) on.
+
+    The tail is masked out where fewer rows were written since.
+
+    Raises:
+      ValueError: ``length`` exceeds the capacity.
+    """
+    oldest = (replay.cursor - replay.size) % replay.capacity
+    starts = (places // replay.num_envs - oldest) % replay.capacity
+    windows, _ = take_windows(replay, starts, places % replay.num_envs, check_length(length, replay))
+    return windows._replace(is_first=windows.is_first.at[:, 0].set(True))

@@ -1,6 +1,7 @@
 """Improving a policy or a value from batches: one file a method."""
 
 from jmbrl.learners.advantages import gae, returns
+from jmbrl.learners.auxiliary import Auxiliary, auxiliary
 from jmbrl.learners.bptt import BPTT, BPTTState, Record, World, bptt
 from jmbrl.learners.cloning import CloningState, cloning, imitate
 from jmbrl.learners.controllers import Controller, linear_controller
@@ -27,6 +28,7 @@ from jmbrl.learners.trpo import TRPOState, trpo
 
 __all__ = [
     "BPTT",
+    "Auxiliary",
     "BPTTState",
     "Behaviour",
     "BehaviourMemory",
@@ -57,6 +59,7 @@ __all__ = [
     "Thought",
     "World",
     "adaptive_clip",
+    "auxiliary",
     "back_up",
     "behaviour",
     "bellman_error",

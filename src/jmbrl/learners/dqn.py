@@ -1,6 +1,5 @@
 """Deep Q-learning (Mnih et al. 2015) and what Rainbow adds to it (Hessel et al. 2018), on batches of features."""
 
-import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, cast
 
@@ -11,20 +10,24 @@ import optax
 from jmbrl import checks
 from jmbrl.data.n_step import NStepRows
 from jmbrl.health import accept, exploded
+from jmbrl.learners.auxiliary import Auxiliary, reading
 from jmbrl.learners.categorical import expected, project, shifted
 from jmbrl.networks import QNetwork
+from jmbrl.networks.q_network import image_of
 from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
+from jmbrl.types import Sequence as Window
 
 
 class DQNState(NamedTuple):
     """``online``, ``target``: weights; ``updates``: ``int32``, how many were made; ``largest``: magnitude of a reward
-    so far."""
+    so far; ``slow``: of the auxiliary losses, ``()`` without."""
 
     online: PyTree
     target: PyTree
     opt: PyTree
     updates: Array
     largest: Array
+    slow: PyTree = ()
 
 
 def q_target(reward: Array, terminated: Array, discount: Array | float, values: Array, choosing: Array) -> Array:
@@ -63,6 +66,7 @@ def dqn(
     conv: int = 0,
     image: tuple[int, int, int] | None = None,
     activation: Callable[[Array], Array] = jax.nn.relu,
+    auxiliary: Auxiliary | None = None,
 ) -> Learner:
     r"""Q-learning with a network and a target network, off-policy, from batches of rows.
 
@@ -72,6 +76,10 @@ def dqn(
     update that was skipped).
     ``truncated`` is not read: a cut-off row still bootstraps. ``act(key, state, features[F], explore)`` is
     epsilon-greedy and, with ``noisy``, draws the noise anew at each step; without ``explore`` both are off.
+
+    With ``auxiliary`` the network and its target read a latent, each through an encoder of its own, and
+    ``update(key, state, batch, window)`` adds the losses of windows ``Sequence[B, steps]``, which begin with the rows,
+    to that of the values: one gradient step for all. A window counts as its row does.
 
     ``double``, ``dueling``, ``noisy``, ``atoms=51``, fed by ``data.n_step`` and ``data.prioritized_replay``: Rainbow.
 
@@ -96,11 +104,13 @@ def dqn(
         hidden layer of 128 (Young & Tian 2019, arXiv 1903.03176).
       image: ``(H, W, C)`` of the image that the features are, for ``conv``.
       activation: of the hidden layers.
+      auxiliary: an encoder of the features and its losses (``learners.auxiliary``); ``conv`` is then the encoder's.
 
     Returns:
-      A ``Learner`` with state ``DQNState``. ``info``, scalars: ``loss``, ``q`` (mean value of the actions taken),
-      ``epsilon``, and the counters ``nonfinite_loss``, ``nonfinite_grad``, ``skipped``, ``updates`` and
-      ``exploded`` (``health.exploded``). An update with a number that is not finite changes nothing.
+      A ``Learner`` with state ``DQNState``. ``info``, scalars: ``loss`` (of the values), ``q`` (mean value of the
+      actions taken), ``epsilon``, each auxiliary loss, and the counters ``nonfinite_loss``, ``nonfinite_grad``,
+      ``skipped``, ``updates`` and ``exploded`` (``health.exploded``). An update with a number that is not finite
+      changes nothing.
 
     Raises:
       ValueError: continuous actions, a number outside its range, or ``conv`` without an image of 3 by 3 pixels or more.
@@ -123,18 +133,20 @@ def dqn(
     for name, value, low in (("v_min", v_min, None), ("v_max - v_min", v_max - v_min, 1e-6)):
         checks.number(name, value, low)
     support = jnp.linspace(v_min, v_max, atoms) if atoms > 1 else jnp.zeros(1)
-    net = QNetwork(choices, hidden, atoms, dueling, noisy, sigma, _image(conv, image, features), conv, activation)
+    read = reading(features, auxiliary)
+    image = image_of(conv, image, read.features)
+    net = QNetwork(choices, hidden, atoms, dueling, noisy, sigma, image, conv, activation)
     optimizer = optax.adam(learning_rate, eps=adam_eps)
 
     def init(key: Key) -> DQNState:
-        online = net.init(key, jnp.zeros(features))
+        online = read.attach(key, net.init(key, jnp.zeros(read.features)))
         # Copied: a buffer that is in the state twice could not be donated.
         opt, none = optimizer.init(online), jnp.zeros((), jnp.int32)
-        return DQNState(online, jax.tree.map(jnp.copy, online), opt, none, jnp.zeros(()))
+        return DQNState(online, jax.tree.map(jnp.copy, online), opt, none, jnp.zeros(()), read.slow(online))
 
     def outputs(weights: PyTree, x: Array, key: Key | None) -> Array:
         """``float32[..., A, atoms]``; ``key``: of the noise, None: without."""
-        return cast(Array, net.apply(weights, x, key))
+        return cast(Array, net.apply(read.own(weights), read.see(weights, x), key))
 
     def values(outputs: Array) -> Array:
         return expected(outputs, support) if atoms > 1 else outputs[..., 0]
@@ -165,49 +177,43 @@ def dqn(
         logits = _taken(after, jnp.argmax(choosing, axis=-1))
         return project(*shifted(rows.reward, rows.terminated, discount, logits, support), support)
 
-    def objective(online: PyTree, key: Key, target: Array, batch: NStepRows) -> tuple[Array, tuple[Array, Array]]:
+    def objective(
+        online: PyTree, key: Key, target: Array, batch: NStepRows, slow: PyTree, window: Window | None
+    ) -> tuple[Array, tuple]:
         out = _taken(outputs(online, batch.rows.obs, key), batch.rows.action)
         if atoms > 1:
             losses = wrong = optax.losses.kl_divergence(jax.nn.log_softmax(out), target)
         else:
             error = out[:, 0] - target
             losses, wrong = (optax.huber_loss(error) if loss == "huber" else 0.5 * error**2), jnp.abs(error)
-        return jnp.mean(batch.weight * losses), (wrong, jnp.mean(values(out)))
+        own, (more, terms) = jnp.mean(batch.weight * losses), read.loss(online, slow, window, batch.weight)
+        return own + more, (wrong, jnp.mean(values(out)), {"loss": own} | terms)
 
-    def update(key: Key, state: DQNState, data: Transition | NStepRows) -> tuple[DQNState, dict[str, Array]]:
+    def update(
+        key: Key, state: DQNState, data: Transition | NStepRows, window: Window | None = None
+    ) -> tuple[DQNState, dict[str, Array]]:
         batch = data if isinstance(data, NStepRows) else _one_step(data, gamma)
         checks.same_shape("obs", batch.rows.obs.shape[1:], (features,), "dqn")
         key_target, key_online = jax.random.split(key)
         target = jax.lax.stop_gradient(targets(key_target, state, batch))
         slope = jax.value_and_grad(objective, has_aux=True)
-        (total, (wrong, q)), grads = slope(state.online, key_online, target, batch)
+        (total, (wrong, q, terms)), grads = slope(state.online, key_online, target, batch, state.slow, window)
         steps, opt = optimizer.update(grads, state.opt, state.online)
         online = optax.apply_updates(state.online, steps)
         updates = state.updates + 1
         share = jnp.where(updates % target_every == 0, tau, 0.0)
         largest = jnp.maximum(state.largest, jnp.max(jnp.abs(batch.rows.reward)))
-        new = DQNState(online, optax.incremental_update(online, state.target, share), opt, updates, largest)
+        target, slow = optax.incremental_update(online, state.target, share), read.renew(online, state.slow)
+        new = DQNState(online, target, opt, updates, largest, slow)
         # The projection would take an infinite reward for the largest there is.
         state, health = accept(new, state, (total, batch.rows.reward), grads)
-        info = {"loss": total, "q": q, "epsilon": chance(state)} | health
+        info = terms | {"q": q, "epsilon": chance(state)} | health
         info["exploded"] = exploded(q, state.largest, gamma)
         if isinstance(data, NStepRows):  # nothing was learned from the rows of an update that was skipped
             info["priority"] = jnp.where(health["skipped"] > 0, jnp.nan, wrong)
         return state, info
 
     return Learner(init, act, update)
-
-
-def _image(conv: int, image: tuple[int, ...] | None, features: int) -> tuple[int, int, int] | None:
-    """``image`` where there is a convolution that can read it."""
-    if checks.integer("conv", conv, 0) == 0:
-        return None
-    if image is None or len(image) != 3 or math.prod(image) != features or min(image[:2]) < 3:
-        raise ValueError(
-            f"conv needs an image (height, width, channels) of at least 3 by 3 pixels whose {features} entries are the "
-            f"features, got {image}"
-        )
-    return (image[0], image[1], image[2])
 
 
 def _taken(outputs: Array, actions: Array) -> Array:

@@ -9,14 +9,17 @@ import optax
 
 from jmbrl import checks
 from jmbrl.health import accept, exploded
+from jmbrl.learners.auxiliary import Auxiliary, reading
 from jmbrl.learners.policies import squashed_policy
 from jmbrl.networks import MLP
 from jmbrl.types import ActionSpace, Array, Key, Learner, PyTree, Transition
+from jmbrl.types import Sequence as Window
 
 
 class SACState(NamedTuple):
     """``critics`` and ``targets``: leaves ``[2, ...]``, the twins. ``opt``: of (policy, critics, log_alpha).
-    ``largest``: magnitude of a step's soft reward so far."""
+    ``largest``: magnitude of a step's soft reward so far. With an ``Auxiliary`` its encoder is part of ``critics`` and
+    ``targets``, one for both twins, and ``slow`` what its losses keep; ``()`` without."""
 
     policy: PyTree
     critics: PyTree
@@ -24,6 +27,7 @@ class SACState(NamedTuple):
     log_alpha: Array
     opt: tuple[PyTree, PyTree, PyTree]
     largest: Array
+    slow: PyTree = ()
 
 
 def soft_value(q: Array, log_prob: Array, alpha: float | Array) -> Array:
@@ -61,6 +65,7 @@ def sac(
     learn_alpha: bool = True,
     reward_scale: float | Array = 1.0,
     activation: Callable[[Array], Array] = jax.nn.relu,
+    auxiliary: Auxiliary | None = None,
 ) -> Learner:
     r"""Maximises :math:`E \sum_t \gamma^t (c\, r_t + \alpha H(\pi(\cdot | s_t)))` off-policy, from batches of rows.
 
@@ -68,6 +73,10 @@ def sac(
     and does one step of the critics, then of the policy against the new critics, of the temperature and of the target
     critics. ``truncated`` is not read: a cut-off row still bootstraps. ``act(key, state, features[F], explore)``
     samples, or takes the mode where not ``explore``; the action is in ``[-1, 1]``.
+
+    With ``auxiliary`` all networks read a latent. ``update(key, state, batch, window)`` adds the losses of windows
+    ``Sequence[B, steps]``, which begin with the rows, to the critics', which train the encoder with them; the policy
+    reads the latent without gradient, the target critics through an encoder of their own (as in SAC-AE, Yarats 2021).
 
     Args:
       action: a continuous space.
@@ -81,10 +90,12 @@ def sac(
       learn_alpha: False keeps it there.
       reward_scale: :math:`c`; rewards are multiplied by it.
       activation: of the hidden layers.
+      auxiliary: an encoder of the features and its losses (``learners.auxiliary``).
 
     Returns:
-      A ``Learner`` with state ``SACState``. ``info``, scalars: ``critic_loss``, ``policy_loss``, ``alpha_loss``,
-      ``alpha``, ``entropy`` (nats, estimated), ``q`` (mean), and the counters ``nonfinite_loss``, ``nonfinite_grad``,
+      A ``Learner`` with state ``SACState``. ``info``, scalars: ``critic_loss`` (without the auxiliary losses, which are
+      there by name), ``policy_loss``, ``alpha_loss``, ``alpha``, ``entropy`` (nats, estimated), ``q`` (mean), and the
+      counters ``nonfinite_loss``, ``nonfinite_grad``,
       ``skipped``, ``updates`` and ``exploded`` (``health.exploded``). An update with a number that is not finite
       changes nothing.
 
@@ -102,7 +113,8 @@ def sac(
     checks.number("alpha", alpha, 1e-12)
     checks.number("reward_scale", reward_scale)
     goal = -float(space.dim) if target_entropy is None else checks.number("target_entropy", target_entropy)
-    actor = squashed_policy(space.dim, features, hidden=hidden, activation=activation)
+    read = reading(features, auxiliary)
+    actor = squashed_policy(space.dim, read.features, hidden=hidden, activation=activation)
     distribution = actor.distribution
     critic_net = MLP(hidden, 1, activation, kernel_init=jax.nn.initializers.glorot_uniform())
     optimizer = optax.adam(learning_rate)
@@ -110,38 +122,47 @@ def sac(
     def init(key: Key) -> SACState:
         key_policy, key_critics = jax.random.split(key)
         policy = actor.init(key_policy)
-        row = jnp.zeros(features + space.dim)
-        critics = jax.vmap(critic_net.init, in_axes=(0, None))(jax.random.split(key_critics), row)
+        row = jnp.zeros(read.features + space.dim)
+        twins = jax.vmap(critic_net.init, in_axes=(0, None))(jax.random.split(key_critics), row)
+        critics = read.attach(key, twins)
         log_alpha = jnp.log(jnp.asarray(alpha, jnp.float32))
         opt = optimizer.init(policy), optimizer.init(critics), optimizer.init(log_alpha)
         # Copied: a buffer that is in the state twice could not be donated.
-        return SACState(policy, critics, jax.tree.map(jnp.copy, critics), log_alpha, opt, jnp.zeros(()))
+        targets, slow = jax.tree.map(jnp.copy, critics), read.slow(critics)
+        return SACState(policy, critics, targets, log_alpha, opt, jnp.zeros(()), slow)
 
     def q_values(critics: PyTree, x: Array, action: Array) -> Array:
         """``float32[2, ...]``."""
-        rows = jnp.concatenate([x, action], axis=-1)
-        return cast(Array, jax.vmap(critic_net.apply, in_axes=(0, None))(critics, rows))[..., 0]
+        rows = jnp.concatenate([read.see(critics, x), action], axis=-1)
+        return cast(Array, jax.vmap(critic_net.apply, in_axes=(0, None))(read.own(critics), rows))[..., 0]
 
     def act(key: Key, state: SACState, x: Array, explore: bool) -> tuple[Array, Array]:
         checks.same_shape("features", jnp.shape(x)[-1:], (features,), "sac")
-        return actor.act(key, state.policy, x, explore)
+        return actor.act(key, state.policy, read.see(state.critics, x), explore)
 
-    def critic_loss(critics: PyTree, key: Key, state: SACState, batch: Transition) -> tuple[Array, Array]:
-        following, log_prob = distribution(state.policy, batch.next_obs).sample_and_log_prob(key)
+    def critic_loss(
+        critics: PyTree, key: Key, state: SACState, batch: Transition, window: Window | None
+    ) -> tuple[Array, tuple]:
+        then = read.see(state.critics, batch.next_obs)
+        following, log_prob = distribution(state.policy, then).sample_and_log_prob(key)
         value = soft_value(q_values(state.targets, batch.next_obs, following), log_prob, jnp.exp(state.log_alpha))
         target = jax.lax.stop_gradient(td_target(batch.reward, batch.terminated, value, gamma, reward_scale))
         q = q_values(critics, batch.obs, batch.action)
-        return 0.5 * jnp.sum(jnp.mean((q - target) ** 2, axis=1)), jnp.mean(q)
+        own, (more, terms) = 0.5 * jnp.sum(jnp.mean((q - target) ** 2, axis=1)), read.loss(critics, state.slow, window)
+        return own + more, (jnp.mean(q), {"critic_loss": own} | terms)
 
     def policy_loss(policy: PyTree, key: Key, critics: PyTree, alpha: Array, x: Array) -> tuple[Array, Array]:
-        chosen, log_prob = distribution(policy, x).sample_and_log_prob(key)
+        chosen, log_prob = distribution(policy, read.see(critics, x)).sample_and_log_prob(key)
         return -jnp.mean(soft_value(q_values(critics, x, chosen), log_prob, alpha)), log_prob
 
-    def update(key: Key, state: SACState, batch: Transition) -> tuple[SACState, dict[str, Array]]:
+    def update(
+        key: Key, state: SACState, batch: Transition, window: Window | None = None
+    ) -> tuple[SACState, dict[str, Array]]:
         checks.same_shape("obs", batch.obs.shape[1:], (features,), "sac")
         key_critic, key_policy = jax.random.split(key)
         opt_policy, opt_critic, opt_alpha = state.opt
-        (loss_q, q), grad_q = jax.value_and_grad(critic_loss, has_aux=True)(state.critics, key_critic, state, batch)
+        slope = jax.value_and_grad(critic_loss, has_aux=True)
+        (loss_q, (q, terms)), grad_q = slope(state.critics, key_critic, state, batch, window)
         critics, opt_critic = _apply(optimizer, grad_q, opt_critic, state.critics)
 
         now = jnp.exp(state.log_alpha)
@@ -158,9 +179,10 @@ def sac(
         targets = optax.incremental_update(critics, state.targets, tau)
         soft = jnp.max(jnp.abs(reward_scale * batch.reward)) + now * jnp.max(jnp.abs(log_prob))
         largest = jnp.maximum(state.largest, soft)
-        new = SACState(policy, critics, targets, log_alpha, (opt_policy, opt_critic, opt_alpha), largest)
+        slow, opt = read.renew(critics, state.slow), (opt_policy, opt_critic, opt_alpha)
+        new = SACState(policy, critics, targets, log_alpha, opt, largest, slow)
         state, health = accept(new, state, (loss_q, loss_pi, loss_alpha), (grad_q, grad_pi, grad_alpha))
-        info = {"critic_loss": loss_q, "policy_loss": loss_pi, "alpha_loss": loss_alpha, "q": q}
+        info = terms | {"policy_loss": loss_pi, "alpha_loss": loss_alpha, "q": q}
         info |= {"alpha": jnp.exp(state.log_alpha), "entropy": -jnp.mean(log_prob)}
         info["exploded"] = exploded(q, state.largest, gamma)
         return state, info | health

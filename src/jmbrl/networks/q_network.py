@@ -1,12 +1,14 @@
 """Values of numbered actions: plain or in two streams (Wang et al. 2016, arXiv 1511.06581), of sure or noisy layers,
 of a vector or of a small image."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmbrl import checks
 from jmbrl.networks.noisy import NoisyDense
 from jmbrl.types import Array, Key
 
@@ -38,6 +40,22 @@ class Convolution(nn.Module):
         bias = self.param("bias", nn.initializers.zeros_init(), (self.filters,))
         patches = [x[..., i : high - 2 + i, j : wide - 2 + j, :] for i in range(3) for j in range(3)]
         return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, self.filters) + bias
+
+
+def image_of(conv: int, image: tuple[int, ...] | None, features: int) -> tuple[int, int, int] | None:
+    """``image`` where there is a convolution of ``conv`` filters that can read it, None where there is none.
+
+    Raises:
+      ValueError: ``image`` is smaller than 3 by 3 pixels, or not what ``features`` numbers are.
+    """
+    if checks.integer("conv", conv, 0) == 0:
+        return None
+    if image is None or len(image) != 3 or math.prod(image) != features or min(image[:2]) < 3:
+        raise ValueError(
+            f"conv needs an image (height, width, channels) of at least 3 by 3 pixels whose {features} entries are the "
+            f"features, got {image}"
+        )
+    return (image[0], image[1], image[2])
 
 
 class QNetwork(nn.Module):
