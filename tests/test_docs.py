@@ -37,6 +37,7 @@ def test_environments_md_runs_and_prints_what_it_says(capsys):
         ("latent_models", None),
         ("search", None),
         ("exploration", None),
+        ("auxiliary_losses", None),
     ],
 )
 def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):

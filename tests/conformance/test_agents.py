@@ -114,7 +114,10 @@ TINY = {
         "simulations": 4, "samples": 3, "latent": 4, "units": 8, "bins": 5, "limit": 3.0, "unroll": 2, "n_step": 3,
         "consistency": True, "reanalyze": 0.5, "batch_size": 4, "updates": 0.1, "warmup": 20, "capacity": 64,
     },
-    "sac": {"hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64},
+    "sac": {
+        "hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64, "encoder": (8,), "auxiliary": {"spr": 2.0},
+        "auxiliary_steps": 2,
+    },
     "dqn": {
         "action_bins": 2, "hidden": (8,), "batch_size": 8, "warmup": 20, "capacity": 64, "n_step": 2, "updates": 0.5,
         "prioritized": True,

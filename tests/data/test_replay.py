@@ -205,3 +205,42 @@ def test_a_limited_ring_uses_its_first_places_and_grows():
         rows, count = data.rows(replay)
         seen.append(np.asarray(rows.obs[: int(count), 0]).astype(int).tolist())
     assert seen == [[0], [0, 1], [2, 1], [2, 3], [2, 3, 4], [2, 3, 4, 5], [6, 3, 4, 5]]
+
+
+def seen_by(replay: data.Replay) -> list[float]:
+    rows, count = data.rows(replay)
+    return sorted(np.asarray(rows.obs[:count, 0]).tolist())
+
+
+@pytest.mark.parametrize("count", [5, 8, 11])
+def test_the_newest_rows_are_kept_and_the_others_forgotten(count):
+    # Eleven rows have come round a ring of eight; five leave it half empty.
+    replay = filled(count)
+    forgotten = data.forget(KEY, replay, 3)
+    assert seen_by(forgotten) == [count - 3.0, count - 2.0, count - 1.0]
+    assert set(np.asarray(data.sample(KEY, forgotten, 50).obs[:, 0])) == {count - 3.0, count - 2.0, count - 1.0}
+    windows = data.sample_sequences(KEY, forgotten, 40, 3)
+    kept = np.asarray(windows.mask)
+    assert np.all(np.asarray(windows.transition.obs[..., 0])[kept] >= count - 3)
+    assert bool(forgotten.is_first[(count - 3) % 8, 0])
+    assert not bool(forgotten.is_first[(count - 2) % 8, 0])
+    assert seen_by(data.forget(KEY, replay, 8)) == seen_by(replay)
+    assert seen_by(data.add(data.forget(KEY, replay, 0), row(50.0))) == [50.0]
+
+
+def test_a_share_of_the_old_rows_stays():
+    replay = data.empty(SPEC, 4000)
+    replay = replay._replace(valid=jnp.ones_like(replay.valid), size=jnp.asarray(4000))
+    left = jax.vmap(lambda key: data.forget(key, replay, 1000, 0.25).valid)(jax.random.split(KEY, 4))
+    assert bool(left[:, 3000:].all())
+    np.testing.assert_allclose(jnp.mean(left[:, :3000]), 0.25, atol=0.02)  # 5 standard errors of 0.004
+
+
+def test_the_newest_rows_in_their_order():
+    rows, valid = data.newest(filled(11, capacity=8, num_envs=2, broken=(9,)), 4)
+    np.testing.assert_array_equal(rows.obs[[0, 1, 3], 0, 0], [7, 8, 10])
+    np.testing.assert_array_equal(valid[:, 1], [True, True, False, True])
+    rows, valid = data.newest(filled(2), 4)  # there are but two
+    np.testing.assert_array_equal(valid[:, 0], [False, False, True, True])
+    np.testing.assert_array_equal(rows.obs[2:, 0, 0], [0, 1])
+    assert not bool(data.newest(filled(0), 2)[1].any())
