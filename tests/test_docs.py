@@ -50,20 +50,13 @@ def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):
     assert least is None or int(found[1]) >= least
 
 
-def test_logged_data_md_runs_and_prints_what_it_says(capsys, monkeypatch):
+@pytest.mark.parametrize("name", ["logged_data", "robot", "changing_worlds"])
+def test_a_guide_of_several_programs_runs_and_prints_what_it_says(name, capsys, monkeypatch):
     monkeypatch.setattr("jmbrl.lanes.COMPILER_OPTIONS", {"xla_backend_optimization_level": 0})  # most is compiling
     scope: dict = {"__name__": "example"}
-    for code in blocks("docs/logged_data.md", "python"):
-        exec(compile(code, "logged_data.md", "exec"), scope)
-    (text,) = blocks("docs/logged_data.md", "text")
-    assert capsys.readouterr().out == text
-
-
-def test_robot_md_runs_and_prints_what_it_says(capsys):
-    scope: dict = {"__name__": "example"}
-    for code in blocks("docs/robot.md", "python"):
-        exec(compile(code, "robot.md", "exec"), scope)
-    (text,) = blocks("docs/robot.md", "text")
+    for code in blocks(f"docs/{name}.md", "python"):
+        exec(compile(code, f"{name}.md", "exec"), scope)
+    (text,) = blocks(f"docs/{name}.md", "text")
     assert capsys.readouterr().out == text
 
 

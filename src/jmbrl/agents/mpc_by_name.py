@@ -71,6 +71,12 @@ class MPCConfig:
     fit_every: int | None = None
     warmup: int | None = None
     capacity: int = 100_000
+    # worlds that change: "cusum" forgets old rows at an alarm, "always" at every fit; the rest as in agents.mpc
+    change: str | None = None
+    change_options: dict = dataclasses.field(default_factory=dict)
+    old_share: float = 0.0
+    fewest: int = 100
+    reset_weights: bool = False
 
 
 def mpc_by_name(env: Env, config: MPCConfig = MPCConfig()) -> Agent:
@@ -93,6 +99,10 @@ def mpc_by_name(env: Env, config: MPCConfig = MPCConfig()) -> Agent:
         fit_every=config.fit_every,
         warmup=config.warmup,
         capacity=config.capacity,
+        change=models.change_detector(config.change, **config.change_options),
+        old_share=config.old_share,
+        fewest=config.fewest,
+        reset_weights=config.reset_weights,
     )
 
 

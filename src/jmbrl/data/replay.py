@@ -117,6 +117,28 @@ def rows(replay: Replay) -> tuple[Transition, Array]:
     return flat, jnp.sum(replay.valid, dtype=jnp.int32)
 
 
+def newest(replay: Replay, count: int) -> tuple[Transition, Array]:
+    """The ``count`` newest rows of each environment, oldest first: leaves ``[count, num_envs, ...]``, and which of them
+    are valid, ``bool[count, num_envs]`` (none before the first row)."""
+    age = count - 1 - jnp.arange(count)
+    places = (replay.cursor - 1 - age) % jnp.maximum(replay.size, 1)
+    there = (age < replay.size)[:, None] & replay.valid[places]
+    return jax.tree.map(lambda x: x[places], replay.data), there
+
+
+def forget(key: Key, replay: Replay, keep: Array | int, share: float | Array = 0.0) -> Replay:
+    """Rows older than the ``keep`` newest of each environment no longer count, or less: each stays with probability
+    ``share``. What stays is not weighted in itself; fewer rows weigh less in every fit and batch.
+
+    Forgotten rows keep their places, marked invalid, and no window reaches across them.
+    """
+    age = (replay.cursor - 1 - jnp.arange(replay.capacity)) % jnp.maximum(replay.size, 1)
+    spared = jax.random.bernoulli(key, share, replay.valid.shape) | (age < keep)[:, None]
+    valid = replay.valid & spared
+    before = (jnp.arange(replay.capacity) - 1) % jnp.maximum(replay.size, 1)
+    return replay._replace(valid=valid, is_first=replay.is_first | (replay.valid[before] & ~valid[before]))
+
+
 def sample(key: Key, replay: Replay, batch: int) -> Transition:
     """``batch`` rows, uniformly with replacement among the valid ones (row 0 while there is none)."""
     return take(replay, sample_places(key, replay, batch))

@@ -1,5 +1,6 @@
 """The world: environments that never reset themselves, from any package or from two functions."""
 
+from jmbrl.envs.changing import changing, with_reward
 from jmbrl.envs.check import Report, check_env
 from jmbrl.envs.discretise import discretise, number_actions
 from jmbrl.envs.frames import car_racing_frames, frames
@@ -19,6 +20,7 @@ __all__ = [
     "StateObs",
     "action_repeat",
     "car_racing_frames",
+    "changing",
     "check_env",
     "discretise",
     "flatten_obs",
@@ -40,5 +42,6 @@ __all__ = [
     "rendered",
     "vectorize",
     "versus",
+    "with_reward",
     "with_state",
 ]

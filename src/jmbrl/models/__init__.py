@@ -1,6 +1,6 @@
 """How the world moves: one file a family, ``ensemble`` the combinator, ``trainer`` the one gradient trainer."""
 
-from jmbrl.models.change import ChangeDetector, always, cusum, surprise
+from jmbrl.models.change import ChangeDetector, always, change_detector, cusum, surprise
 from jmbrl.models.counted import CountedStats, counted, simhash
 from jmbrl.models.curious import curious, novelty
 from jmbrl.models.decoder_free import DecoderFree, Unrolled, decoder_free, decoder_free_parts
@@ -67,6 +67,7 @@ __all__ = [
     "WorldModelBelief",
     "WorldModelStats",
     "always",
+    "change_detector",
     "counted",
     "curious",
     "cusum",
