@@ -61,9 +61,7 @@ def latent_curiosity(
     Source: Sekar et al. 2020, Plan2Explore (arXiv 2005.05960), equations 3 to 6; expl.py of Dreamer v2's code.
     """
     if model.watch is None:
-        raise ValueError(
-            "model has no watch: latent_curiosity needs one that filters sequences, such as models.rssm"
-        )
+        raise ValueError("model has no watch: latent_curiosity needs one that filters sequences, such as models.rssm")
     watch_inner: Callable = model.watch
     members = checks.integer("members", members, 2)
     hidden = tuple(checks.integer("hidden", width, 1) for width in hidden)
