@@ -2,7 +2,8 @@
 
 Orbax writes atomically and in the background, but it neither notices a flipped byte nor falls back to the step
 before, and it lets two processes write one directory. ``Checkpoints`` adds those three: a CRC per leaf, a fall
-back to the newest intact step, and a lock. It is the only file that knows orbax.
+back to the newest intact step, and a lock. It is the only file that knows orbax. With several processes all of them
+save and restore together, in a directory that all can see; the first holds the lock.
 """
 
 import contextlib
@@ -20,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from jmbrl import checks
+from jmbrl import checks, devices
 from jmbrl.types import PyTree
 
 try:
@@ -59,7 +60,7 @@ class Checkpoints:
             raise CheckpointError(f"no checkpoints in {self.directory}")
         if not read_only:
             self.directory.mkdir(parents=True, exist_ok=True)
-        self._lock = None if read_only else _lock(self.directory / ".lock")
+        self._lock = None if read_only else devices.first_only(_lock, self.directory / ".lock")
         self._clear_leftovers()
         options = ocp.CheckpointManagerOptions(
             max_to_keep=None if read_only else keep,
@@ -187,7 +188,7 @@ class Checkpoints:
         stored = self._manager.restore(step, args=ocp.args.StandardRestore(_stored(abstract)))
         leaves = []
         for i, (path, leaf) in enumerate(abstract.items()):
-            value = stored[_name(i)] if _name(i) in stored else jnp.zeros(leaf.shape, leaf.dtype)
+            value = stored[_name(i)] if _name(i) in stored else _empty(leaf)
             if fingerprint(value) != body["leaves"][path]:
                 raise ValueError(f"leaf {path} has wrong bytes: {fingerprint(value)}, was {body['leaves'][path]}")
             leaves.append(value)
@@ -195,7 +196,7 @@ class Checkpoints:
 
     def _remove(self, damaged: list[int]) -> None:
         if damaged and not self.read_only:
-            for step in damaged:
+            for step in damaged if devices.first() else ():
                 shutil.rmtree(self.directory / str(step), ignore_errors=True)
             self._manager.reload()
 
@@ -211,7 +212,7 @@ class Checkpoints:
     def _clear_leftovers(self) -> None:
         """What killed and failed saves leave behind would keep a full disk full. Called while no save is in flight;
         orbax's own clearing runs in the background, where it could meet one."""
-        if not self.read_only:
+        if not self.read_only and devices.first():
             for left in self.directory.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(left, ignore_errors=True)
 
@@ -224,7 +225,7 @@ class Checkpoints:
 def fingerprint(leaf: Any) -> str:
     """``dtype[shape]:crc32`` of an array's bytes; a typed key says its implementation, ``key<fry>[]:...``."""
     data = jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-    raw = np.ascontiguousarray(np.asarray(data)).reshape(-1).view(np.uint8)
+    raw = np.ascontiguousarray(devices.to_host(data)).reshape(-1).view(np.uint8)
     return f"{_kind(leaf)}:{zlib.crc32(raw.data):08x}"
 
 
@@ -283,6 +284,10 @@ def _stored(leaves: dict[str, Any]) -> dict[str, Any]:
     """What orbax sees: a flat dict, so that NamedTuples and empty nodes need no care, without the arrays of size 0
     that it refuses to write."""
     return {_name(i): leaf for i, leaf in enumerate(leaves.values()) if leaf.size}
+
+
+def _empty(leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    return jax.jit(lambda: jnp.zeros(leaf.shape, leaf.dtype), out_shardings=leaf.sharding)()
 
 
 def _array(leaf: Any) -> jax.Array:

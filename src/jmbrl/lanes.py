@@ -1,7 +1,7 @@
 """The compiled side of a run: seeds side by side, one program per kind of chunk.
 
-The state of a run is a tuple of groups. JAX environments have one group holding every seed on a leading axis;
-a host environment cannot be mapped, nor a run that keeps files, so there each seed is a group of one.
+The state of a run is a tuple of groups. JAX environments have one group holding every seed on a leading axis, spread
+over the devices; a host environment cannot be mapped, nor a run that keeps files, so there each seed is a group of one.
 """
 
 import time
@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmbrl import checks
+from jmbrl import checks, devices
 from jmbrl.envs.host import LIVE_SETS
 from jmbrl.progress import size
 from jmbrl.rollout import evaluate
@@ -33,19 +33,33 @@ class Programs:
       train: as ``make_train`` returns.
       keys: typed keys ``[S]``, one a seed.
       announce, note: ``(text)``, told when a compilation starts and when it has ended.
+      mesh: devices by axis, as ``devices.mesh`` takes them; seeds are spread over all by default.
 
     Raises:
-      ValueError: more seeds than a host environment can keep apart.
+      ValueError: more seeds than a host environment can keep apart, or seeds that several processes cannot share.
     """
 
-    def __init__(self, train: Any, keys: Key, announce: Callable = _nothing, note: Callable = _nothing):
+    def __init__(
+        self,
+        train: Any,
+        keys: Key,
+        announce: Callable = _nothing,
+        note: Callable = _nothing,
+        mesh: dict[str, int] | None = None,
+    ):
         if train.env.spec.host and len(keys) > LIVE_SETS:
             raise ValueError(
                 f"seeds must be at most {LIVE_SETS} for {train.env.spec.name}, which runs on the host, "
                 f"got {len(keys)}: use one process a seed, or num_envs"
             )
+        if train.alone and jax.process_count() > 1:
+            raise ValueError(
+                f"{train.env.spec.name} with this system runs seed by seed on its host, which several processes cannot "
+                "share: start a run of its own for each seed (`jmbrl sweep --set ... --launcher submitit`)"
+            )
         self.train = train
-        self.keys = [keys[i : i + 1] for i in range(len(keys))] if train.alone else [keys]
+        self.mesh = None if train.alone else devices.mesh(len(keys), mesh)
+        self.keys = [keys[i : i + 1] for i in range(len(keys))] if train.alone else [devices.place(keys, self.mesh)]
         self.compile_seconds = 0.0
         self.temporary_bytes = 0
         self._announce, self._note = announce, note
@@ -53,11 +67,12 @@ class Programs:
 
     def abstract(self) -> tuple:
         """Shapes of ``init``'s result, without running anything."""
-        return tuple(jax.eval_shape(_over_seeds(self.train.init, keys), keys) for keys in self.keys)
+        shapes = (jax.eval_shape(self._over_seeds(self.train.init, keys), keys) for keys in self.keys)
+        return tuple(devices.placed(group, self.mesh) for group in shapes)
 
     def init(self) -> tuple:
         """Every seed before its first step."""
-        return tuple(self._call(("init",), _over_seeds(self.train.init, keys), keys) for keys in self.keys)
+        return tuple(self._call(("init",), self._over_seeds(self.train.init, keys), keys) for keys in self.keys)
 
     def resume_env(self, runs: tuple) -> tuple:
         """New episodes in every host environment, whose state no checkpoint holds."""
@@ -66,32 +81,34 @@ class Programs:
             return self.train.resume_env(jax.random.fold_in(key, RESUMPTION), run)
 
         return tuple(
-            self._call(("resume",), _over_seeds(function, keys), keys, run)
+            self._call(("resume",), self._over_seeds(function, keys), keys, run)
             for keys, run in zip(self.keys, runs, strict=True)
         )
 
     def chunk(self, runs: tuple, span: Any) -> tuple[tuple, dict[str, np.ndarray]]:
         """Run ``span`` for every seed: ``(runs, metrics[S, T, ...])``. ``runs`` is donated: do not use it again."""
-        step, out, metrics = jnp.asarray(span.start, jnp.int32), [], []
+        step, out, metrics = np.int32(span.start), [], []
         for keys, run in zip(self.keys, runs, strict=True):
             name = ("chunk", span.length, span.warmup)
-            run, info = self._call(name, _over_seeds(_chunk(self.train, span), keys), keys, run, step, donate=(1,))
+            run, info = self._call(name, self._over_seeds(_chunk(self.train, span), keys), keys, run, step, donate=(1,))
             out.append(run)
-            metrics.append(jax.device_get(info))
+            metrics.append(devices.to_host(info))
         return tuple(out), {name: np.concatenate([m[name] for m in metrics]) for name in metrics[0]}
 
     def evaluate(self, runs: tuple, step: int, env: Env, episodes: int) -> dict[str, np.ndarray]:
         """Returns and lengths ``[S, episodes]`` without exploration, on ``env``."""
         found = []
         for keys, run in zip(self.keys, runs, strict=True):
-            function = _over_seeds(_evaluation(self.train, env, episodes), keys)
-            found.append(jax.device_get(self._call(("evaluate",), function, keys, run, jnp.int32(step))))
+            function = self._over_seeds(_evaluation(self.train, env, episodes), keys)
+            found.append(devices.to_host(self._call(("evaluate",), function, keys, run, np.int32(step))))
         return {name: np.concatenate([f[name] for f in found]) for name in found[0]}
 
     def explain(self, runs: tuple, span: Any, lane: int) -> str | None:
         """Run one seed's chunk again under checkify; the first primitive that made a NaN or infinity, or None."""
         from jax.experimental import checkify
 
+        if jax.process_count() > 1:
+            return None
         group, row = (lane, 0) if len(self.keys) > 1 else (0, lane)
         take = lambda tree: jax.tree.map(lambda x: x[row], tree)  # noqa: E731
         checked = jax.jit(checkify.checkify(_chunk(self.train, span), errors=checkify.float_checks))
@@ -100,6 +117,9 @@ class Programs:
 
     def close(self) -> None:
         """Give back what the programs hold; nothing here."""
+
+    def _over_seeds(self, function: Callable, keys: Key) -> Callable:
+        return devices.over_seeds(function, len(keys), self.mesh)
 
     def _call(self, name: tuple, function: Callable, *arguments: Any, donate: tuple[int, ...] = ()) -> Any:
         if name not in self._compiled:
@@ -116,7 +136,9 @@ class Programs:
         self._announce(f"compiling {label}")
         began = time.perf_counter()
         try:
-            compiled = jax.jit(function, donate_argnums=donate).lower(*arguments).compile(COMPILER_OPTIONS)
+            # Where the mesh has inner axes XLA would leave results spread over them, and refuse them as arguments.
+            out: dict[str, Any] = {} if self.mesh is None else {"out_shardings": devices.by_seed(self.mesh)}
+            compiled = jax.jit(function, donate_argnums=donate, **out).lower(*arguments).compile(COMPILER_OPTIONS)
         except jax.errors.JaxRuntimeError as error:
             raise _explained(error, self.temporary_bytes) from error
         seconds = time.perf_counter() - began
@@ -152,31 +174,6 @@ def state_bytes(abstract: PyTree) -> int:
 def _leaf_bytes(leaf: Any) -> int:
     typed = jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return leaf.size * (8 if typed else leaf.dtype.itemsize)
-
-
-def _over_seeds(function: Callable, keys: Key) -> Callable:
-    """``function(key, run, step)`` over the leading axis of keys and run.
-
-    One seed is squeezed, not mapped: under ``vmap`` a ``cond`` would pay for both branches.
-    """
-
-    def single(keys: Key, *rest: Any) -> PyTree:
-        first = [jax.tree.map(lambda x: x[0], tree) for tree in (keys, *rest[:1])]
-        return _strong(jax.tree.map(lambda x: jnp.asarray(x)[None], function(*first, *rest[1:])))
-
-    def many(keys: Key, *rest: Any) -> PyTree:
-        return _strong(jax.vmap(function, in_axes=(0, *(0, None)[: len(rest)]))(keys, *rest))
-
-    return single if len(keys) == 1 else many
-
-
-def _strong(tree: PyTree) -> PyTree:
-    """Without weak types: a compiled program takes exactly the types it was compiled for."""
-
-    def leaf(x: Array) -> Array:
-        return x if jnp.issubdtype(x.dtype, jax.dtypes.prng_key) else jax.lax.convert_element_type(x, x.dtype)
-
-    return jax.tree.map(leaf, tree)
 
 
 def _chunk(train: Any, span: Any) -> Callable:

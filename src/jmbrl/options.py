@@ -22,6 +22,7 @@ class Options:
       writers: beside ``metrics.jsonl``: ``"tensorboard"``, ``"wandb"``.
       quiet: print nothing.
       debug: on divergence run the bad chunk again under checkify and name the primitive.
+      mesh: devices by axis, as ``devices.mesh`` takes them: ``{"seed": 2, "row": 4}``; None: seeds over all of them.
       keep_going: warn about a diverged seed instead of stopping: for many seeds side by side.
     """
 
@@ -34,6 +35,7 @@ class Options:
     quiet: bool = False
     debug: bool = False
     keep_going: bool = False
+    mesh: dict[str, int] | None = None
 
     def __post_init__(self) -> None:
         checks.number("checkpoint_seconds", self.checkpoint_seconds, low=0)

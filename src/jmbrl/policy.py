@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmbrl import checks
+from jmbrl import checks, devices
 from jmbrl.types import Agent, Array, Continuous, Env, PyTree, Spec
 from jmbrl.writers import write_json
 
@@ -88,10 +88,12 @@ def export(directory: str | Path, train: Any, runs: tuple, seeds: list[int], don
       done: the work that they have done, as the checkpoints count it.
     """
     target = Path(directory) / "policy"
-    target.mkdir(parents=True, exist_ok=True)
     states = [jax.tree.leaves(run.agent) for run in runs]
     used = leaves_for_acting(train.agent, train.env, train.num_envs)
     arrays: dict[str, Any] = {str(i): np.concatenate([_raw(state[i]) for state in states]) for i in used}
+    if not devices.first():
+        return target
+    target.mkdir(parents=True, exist_ok=True)
     temporary = target / (ARRAYS + ".tmp")
     with open(temporary, "wb") as file:
         np.savez(file, **arrays)
@@ -205,8 +207,8 @@ def _zeros(shape: Any) -> Array:
 def _raw(leaf: Array) -> np.ndarray:
     """As an array that ``.npz`` can hold: keys as their words, bfloat16 as bytes."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        return np.asarray(jax.random.key_data(leaf))
-    array = np.asarray(leaf)
+        return devices.to_host(jax.random.key_data(leaf))
+    array = devices.to_host(leaf)
     return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
 
 

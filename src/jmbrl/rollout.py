@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jmbrl import checks
+from jmbrl import checks, devices
 from jmbrl.types import Agent, Array, Discrete, Env, Key, Model, Objective, Outcome, Params, PyTree, Spec, Trajectory
 
 
@@ -38,7 +38,7 @@ def imagine(
         key, t = inputs
         key_act, key_step = jax.random.split(key)
         actions, aux = act(key_act, beliefs, t)
-        following, outcome = step_many(key_step, beliefs, actions)
+        following, outcome = step_many(key_step, *devices.split((beliefs, actions), devices.ROW))
         return following, Trajectory(beliefs, actions, aux, outcome, following)
 
     return jax.lax.scan(body, beliefs, (jax.random.split(key, horizon), jnp.arange(horizon)), unroll=unroll)

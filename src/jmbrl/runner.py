@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from jmbrl import configs, policy, progress
+from jmbrl import configs, devices, policy, progress
 from jmbrl.checkpoint import CheckpointError, Checkpoints
 from jmbrl.lanes import seed_keys, together
 from jmbrl.options import Chunk, Options, Result
@@ -64,7 +64,7 @@ def run(
         # Its copies are limited in number, and evaluation would take over those of a seed in training.
         raise ValueError(f"eval_env must be a second {train.env.spec.name}: it runs on the host, got None")
     with contextlib.ExitStack() as stack:
-        display = progress.make(options.quiet)
+        display = progress.make(options.quiet or not devices.first())
         stack.callback(display.close)
         loop = Session(train, keys, names, directory, config, eval_env or train.env, callbacks, options, display)
         stack.callback(loop.close)
@@ -72,12 +72,14 @@ def run(
         if note is not None:
             display.note(note)
         loop.start(resume)
+        reason = ""
         for span in loop.spans():
             loop.advance(span)
-            if stop:
-                display.note(f"stopped by {stop.reason} at step {loop.done}")
+            if devices.any_process(bool(stop)):
+                reason = stop.reason or "SIGTERM"  # which another process was told
+                display.note(f"stopped by {reason} at step {loop.done}")
                 break
-        return loop.finish(stop.reason)
+        return loop.finish(reason)
 
 
 class Opened(NamedTuple):

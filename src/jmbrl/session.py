@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jmbrl import configs, data, progress, records, writers
+from jmbrl import configs, data, devices, progress, records, writers
 from jmbrl.checkpoint import Checkpoints, config_diff
 from jmbrl.lanes import Programs, state_bytes, together
 from jmbrl.options import Chunk, Options, Result
@@ -35,7 +35,9 @@ class Session:
         self.train, self.names, self.options, self.display = train, names, options, display
         self.config, self.eval_env, self.callbacks = config, eval_env, callbacks
         self.directory = None if directory is None else Path(directory).absolute()
-        self.programs: Programs = train.programs(keys, names, self.directory, announce=display.phase, note=display.note)
+        self.programs: Programs = train.programs(
+            keys, names, self.directory, announce=display.phase, note=display.note, mesh=options.mesh
+        )
         self.part = train.part(0)
         self.done, self.saved, self.last_save = 0, None, time.monotonic()
         self.rows: list[records.Row] = []
@@ -64,7 +66,7 @@ class Session:
         else:
             self._take_up(*restored)
         self._show_part(self.done)
-        if self.directory is not None:
+        if self.directory is not None and devices.first():
             writers.truncate(self.directory / "metrics.jsonl", self.done)
             self.rows = writers.read_rows(self.directory / "metrics.jsonl")
             self.writers = writers.make(self.directory, self.options.writers, self.config)
@@ -78,19 +80,27 @@ class Session:
         total = state_bytes(abstract)
         each = f" ({progress.size(total / len(self.names))} a seed)" if len(self.names) > 1 else ""
         self.display.note(f"state of the run: {progress.size(total)}{each}")
+        if self.programs.mesh is not None:
+            shape = dict(self.programs.mesh.shape)
+            share, inner = len(self.names) // shape[devices.SEED], self.programs.mesh.size // shape[devices.SEED]
+            groups = "devices" if inner == 1 else f"groups of {inner} devices"
+            self.display.note(f"{share} of {len(self.names)} seeds on each of {shape[devices.SEED]} {groups}")
 
     def _open(self, directory: Path, resume: bool) -> None:
+        devices.first_only(self._check_directory, directory, resume)
+        self.checkpoints = Checkpoints(directory / "checkpoints", self.options.keep)
+        if self.config is not None and devices.first():
+            writers.write_json(directory / "config.json", self.config)
+
+    def _check_directory(self, directory: Path, resume: bool) -> None:
         if not resume and holds_run(directory):
             raise ValueError(
                 f"directory {directory} already holds a run: resume it (`jmbrl resume DIR`, resume=True), "
                 "or start over with --fresh, or choose another directory"
             )
-        self.checkpoints = Checkpoints(directory / "checkpoints", self.options.keep)
         saved = directory / "config.json"
         if resume and saved.exists() and self.config is not None:
             configs.check(saved, self.config)
-        if self.config is not None:
-            writers.write_json(saved, self.config)
 
     def _take_up(self, step: int, runs: tuple, metadata: dict) -> None:
         if step > self.train.steps:
@@ -150,7 +160,7 @@ class Session:
         if self.agreement is None and end >= self.train.warmup:
             self._compare()
         self._show()
-        if time.monotonic() - self.last_save >= self.options.checkpoint_seconds:
+        if devices.any_process(time.monotonic() - self.last_save >= self.options.checkpoint_seconds):
             self.save()
         for callback in self.callbacks:
             callback(Chunk(end_steps, self.train.env_steps(self.train.steps), rows, metrics))
@@ -174,8 +184,11 @@ class Session:
     def _compare(self) -> None:
         """Warn where the environment's functions, which every imagined step believes, do not fit its first rows."""
         self.agreement = {}
+        if not devices.first():  # the first seed is there
+            return
         try:
-            found = data.check_given(self.train.env, getattr(self.runs[0].agent, "replay", None), lane=0)
+            replay = devices.own_lanes(getattr(self.runs[0].agent, "replay", None))
+            found = data.check_given(self.train.env, replay, lane=0)
         except Exception as error:  # a comparison must not end a run
             warnings.warn(f"the given functions were not compared with the data ({error})", stacklevel=3)
             return
@@ -286,7 +299,7 @@ class Session:
             "agreement": self.agreement or {},
             "program_bytes": self.programs.temporary_bytes,
         }
-        if self.directory is not None:
+        if self.directory is not None and devices.first():
             try:
                 writers.write_json(self.directory / "summary.json", summary)
                 self._draw(summary)

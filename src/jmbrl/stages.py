@@ -6,7 +6,6 @@ an initial state, chunks, and how far it is. What it counts is work: episodes in
 
 import dataclasses
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -72,8 +71,8 @@ class Staged:
             total, done = total + units * stage.env_steps, done - units
         return total
 
-    def programs(self, keys: Key, names: list[int], directory: Path | None, **tell: Callable) -> Programs:
-        return StagedPrograms(self, keys, names, directory, **tell)
+    def programs(self, keys: Key, names: list[int], directory: Path | None, **options: Any) -> Programs:
+        return StagedPrograms(self, keys, names, directory, **options)
 
     def __call__(self, key: Key, run: StagedRun | None = None) -> tuple[StagedRun, dict[str, np.ndarray]]:
         """The whole run ``(run, history)``, files in a temporary folder; a Python loop, not to be compiled.
@@ -103,8 +102,8 @@ class StagedPrograms(Programs):
       directory: of the run; None: files go to a temporary folder, which ``close`` removes.
     """
 
-    def __init__(self, train: Any, keys: Key, names: list[int], directory: Path | None, **tell: Callable):
-        super().__init__(train, keys, **tell)
+    def __init__(self, train: Any, keys: Key, names: list[int], directory: Path | None, **options: Any):
+        super().__init__(train, keys, **options)
         self._temporary = tempfile.TemporaryDirectory(prefix="jmbrl-") if directory is None else None
         root = Path(self._temporary.name) if self._temporary else Path(directory or ".") / "data"
         self._folders = [root / f"seed{name}" for name in names]

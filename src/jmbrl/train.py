@@ -6,9 +6,8 @@ instead; keys are folded from the step count, so chunks equal one scan bit for b
 """
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,10 +65,10 @@ class Train:
         """Whether seeds run one after another: a host environment cannot be mapped."""
         return self.env.spec.host
 
-    def programs(self, keys: Key, names: list[int], directory: Path | None, **tell: Callable) -> Programs:
+    def programs(self, keys: Key, names: list[int], directory: Path | None, **options: Any) -> Programs:
         """The compiled side of the run; ``names`` and ``directory`` are for runs that keep files of their own."""
         del names, directory
-        return Programs(self, keys, **tell)
+        return Programs(self, keys, **options)
 
     def part(self, done: int) -> tuple[Stage, int]:
         """What the bar shows at a step: the run is all one stage, which begins at 0."""

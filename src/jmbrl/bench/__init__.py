@@ -16,6 +16,7 @@ from jmbrl.bench.mbpo_work import WORK, Work
 from jmbrl.bench.measure import matmul_rate, numpy_matmul_rate
 from jmbrl.bench.models import fit, planning
 from jmbrl.bench.problem import MODELS, PLANNERS, PRESETS, Preset
+from jmbrl.bench.scale import scale
 from jmbrl.bench.search import WORK as SEARCH_WORK
 from jmbrl.bench.search import search_bench
 from jmbrl.bench.seeds import seeds
@@ -44,6 +45,7 @@ __all__ = [
     "numpy_matmul_rate",
     "planning",
     "run",
+    "scale",
     "search_bench",
     "seeds",
     "tabular",
@@ -54,6 +56,7 @@ SWEEP_REPEATS = 5
 BENCHMARKS = {
     "planning": planning, "fit": fit, "seeds": seeds, "tabular": tabular, "mbpo": mbpo, "world_models": world_models,
     "dreamer": dreamer, "bptt": bptt, "search": search_bench,
+    "scale": scale,
 }  # fmt: skip
 TABLES = {  # the others': PRESETS
     "tabular": CASES, "mbpo": WORK, "world_models": WORLD_MODELS_WORK, "dreamer": DREAMER_WORK,
@@ -66,7 +69,7 @@ SWEEPS = {"planners": ("planner", PLANNERS), "models": ("model", MODELS)}
 
 def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, Any]]:
     """Rows of the benchmark ``name``: ``"planning"``, ``"fit"``, ``"seeds"``, ``"tabular"``, ``"mbpo"``,
-    ``"world_models"``, ``"dreamer"``, ``"bptt"`` or ``"search"``.
+    ``"world_models"``, ``"dreamer"``, ``"bptt"``, ``"search"`` or ``"scale"``.
 
     Args:
       name: which one.
@@ -76,15 +79,16 @@ def run(name: str, *, fresh: bool = True, **options: Any) -> Iterator[dict[str, 
         ``Case``, for mbpo, world_models, dreamer, bptt and search of their ``Work``; for planning ``propagation``
         (``"ts1"``), ``planner`` and ``model`` (names in ``PLANNERS``, ``MODELS``): the preset ``planners`` has a row
         for each of the former, ``models`` for the latter; for fit ``batch_size`` (256), ``rows`` (10000) and
-        ``epochs`` (5); for seeds those of ``bench.seeds``.
+        ``epochs`` (5); for seeds and scale those of ``bench.seeds`` and ``bench.scale``.
 
     Raises:
       ValueError: an unknown name, preset or option.
       RuntimeError: a row's process failed.
     """
     checks.choice("name", name, tuple(BENCHMARKS))
-    if name == "seeds":
-        yield {"bench": name, **_called(name, options)}
+    if name in ("seeds", "scale"):
+        found = _called(name, options)
+        yield from ({"bench": name, **row} for row in ([found] if isinstance(found, dict) else found))
         return
     wanted = [made for preset in _presets(name, options) for made in _rows(name, preset, options)]
     alone = len(wanted) == 1 or not fresh
@@ -127,7 +131,7 @@ def _elsewhere(name: str, options: dict[str, Any]) -> dict[str, Any]:
     return json.loads(done.stdout)
 
 
-def _called(name: str, options: dict[str, Any]) -> dict[str, Any]:
+def _called(name: str, options: dict[str, Any]) -> Any:
     try:
         return BENCHMARKS[name](**options)
     except TypeError as error:

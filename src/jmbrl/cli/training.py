@@ -60,14 +60,19 @@ def add_options(command: argparse.ArgumentParser) -> None:
     for name, (kind, text) in OPTIONS.items():
         command.add_argument("--" + name.replace("_", "-"), type=kind, help=text)
     command.add_argument("--writer", action="append", help="tensorboard or wandb, beside metrics.jsonl")
+    command.add_argument("--mesh", metavar="AXIS=N,...", help="devices by axis: seed=2,row=4 (seeds over all of them)")
+    command.add_argument("--coordinator", help="HOST:PORT of the first of several processes, or auto on a cluster")
+    command.add_argument("--processes", type=int, help="how many; each is started by a command of its own")
+    command.add_argument("--process", type=int, help="which one this is, from 0")
     command.add_argument("--quiet", action="store_true", help="print nothing but errors")
     command.add_argument("--debug", action="store_true", help="on divergence name the primitive; full tracebacks")
     command.add_argument("--keep-going", action="store_true", help="warn of a diverged seed instead of stopping")
 
 
 def train_command(arguments: argparse.Namespace) -> int:
-    from jmbrl import configs
+    from jmbrl import configs, devices
 
+    _join(arguments)
     config = configs.make(
         arguments.system,
         arguments.env,
@@ -82,13 +87,14 @@ def train_command(arguments: argparse.Namespace) -> int:
     )
     directory = Path(arguments.out or default_directory(config))
     if arguments.fresh:
-        remove_run(directory)
+        devices.first_only(remove_run, directory)
     return _run(config, directory, arguments, resume=False)
 
 
 def resume_command(arguments: argparse.Namespace) -> int:
     from jmbrl import configs
 
+    _join(arguments)
     config = configs.read(arguments.dir)
     config["options"] = config["options"] | _options(arguments)
     if arguments.steps is not None:
@@ -98,7 +104,7 @@ def resume_command(arguments: argparse.Namespace) -> int:
 
 
 def _run(config: dict[str, Any], directory: Path, arguments: argparse.Namespace, resume: bool) -> int:
-    from jmbrl import configs, runner
+    from jmbrl import configs, devices, runner
 
     saved: dict[str, Any] = config["options"]
     kept: dict[str, Any] = {k: tuple(value) if isinstance(value, list) else value for k, value in saved.items()}
@@ -119,12 +125,22 @@ def _run(config: dict[str, Any], directory: Path, arguments: argparse.Namespace,
         options=options,
         note=configs.cost(config, built.env),
     )
-    if not arguments.quiet:
+    if not arguments.quiet and devices.first():
         _report(result, directory)
     if result.stopped:
         print(f"go on with: jmbrl resume {directory}", file=sys.stderr)
         return 128 + signal.Signals[result.stopped]
     return 0
+
+
+def _join(arguments: argparse.Namespace) -> None:
+    """The other processes of the run, where there are any; before JAX looks for its devices."""
+    from jmbrl import devices
+
+    if arguments.coordinator is not None:
+        devices.start(arguments.coordinator, arguments.processes, arguments.process)
+    elif (arguments.processes, arguments.process) != (None, None):
+        raise ValueError("processes and process need coordinator, the HOST:PORT of the first process")
 
 
 def _report(result: Any, directory: Path) -> None:
@@ -231,6 +247,16 @@ def _options(arguments: argparse.Namespace) -> dict[str, Any]:
     given = {name: getattr(arguments, name) for name in OPTIONS if getattr(arguments, name) is not None}
     if arguments.writer:
         given["writers"] = arguments.writer
+    if arguments.mesh:
+        given["mesh"] = parse_mesh(arguments.mesh)
     if arguments.keep_going:
         given["keep_going"] = True
     return given
+
+
+def parse_mesh(text: str) -> dict[str, int]:
+    """``"seed=2,row=4"`` as a dictionary."""
+    pairs = [part.partition("=")[::2] for part in text.split(",")]
+    if not all(size.isdigit() for _, size in pairs):
+        raise ValueError(f"mesh must be like seed=2,row=4, got {text!r}")
+    return {name.strip(): int(size) for name, size in pairs}

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jmbrl import checks
+from jmbrl import checks, devices
 from jmbrl.models.grouping import Groups, deal, gather_rows, groups, scatter_rows
 from jmbrl.models.solved import bootstrap
 from jmbrl.types import Array, Key, Model, Outcome, Params, Prediction, PyTree
@@ -112,6 +112,7 @@ def ensemble(model: Model, n: int, elites: int | None = None, propagation: str =
 
         def evaluate(chunk: tuple) -> tuple[PyTree, Outcome]:
             keys, beliefs, actions = chunk
+            beliefs, actions = devices.split((beliefs, actions), devices.MEMBER, devices.ROW)
             act = lambda w, key, b, a: model.step_many(key, Params(w, params.stats.member), b, a)  # noqa: E731
             return jax.vmap(act)(weights, keys, beliefs, actions)
 

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jmbrl import checks, data
+from jmbrl import checks, data, devices
 from jmbrl.health import all_finite
 from jmbrl.models.ensemble import rank_elites
 from jmbrl.models.guarded import Health, guarded_update
@@ -150,7 +150,7 @@ def trainer(
         slot = permuted(order, slot, split.train)
         slot = drawn(boot, slot, split.train) if resample else slot
         index = row_index(split, split.held + slot)
-        return jax.tree.map(lambda x: x[index], split.rows)
+        return devices.split(jax.tree.map(lambda x: x[index], split.rows), devices.ROW)
 
     def epoch_of(split: _Split, stats: PyTree, key: Key, loop: _Loop) -> _Loop:
         batches = -(-split.train // batch_size)
@@ -243,7 +243,7 @@ def trainer(
             loop = epoch_of(split, stats, key_epoch, loop)
             return judge(split, stats, key_judge, loop) if holdout else loop
 
-        loop = jax.lax.while_loop(going, body, loop)
+        loop = jax.lax.while_loop(going, body, loop._replace(weights=devices.split(loop.weights, devices.MEMBER)))
         weights = loop.best if holdout else loop.weights
         info = _report(loop, weights, -(-split.train // batch_size) * loop.epoch, bool(holdout))
         info |= saturation(split, stats, jax.random.fold_in(key_epochs, epochs), weights)
