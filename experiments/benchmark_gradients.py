@@ -8,19 +8,12 @@ episodes of the final policy, four seeds. Random actions are to miss a task's lo
 row is above it (the control). The pendulum of this benchmark pays for hanging down.
 """
 
-from benchmark_parts import ANCHORS, Benchmark, Budget, publish
+from benchmark_parts import Benchmark, Budget, publish
 
-PUBLISHED = {
-    **ANCHORS,
-    "svg": ((141.4, 62.4), (82.1, 31.9), (-27.6, 32.6), (-79.7, 6.6)),
-    "pilco": ((-132.6, 410.1), (-1.9, 155.9), (-59.0, 4.6), (-394.4, 1.4)),
-    "gps": ((162.7, 7.6), (14.4, 18.6), (-10.6, 32.1), (-193.3, 11.7)),
-}
 GRADIENTS = Benchmark(
     "benchmark_gradients",
     ("svg", "pilco", "gps"),
     ("ilqg", "bptt", "sac"),
-    {name: rows for name, rows in PUBLISHED.items() if name != "sac"},
     Budget(20_000),
     # A handful of episodes, each seed alone: exact inference of all rows, in float64.
     budgets={"pilco": Budget(1_000, together=False)},

@@ -47,6 +47,27 @@ def pets_table(result: dict) -> list[str]:
     return lines
 
 
+def benchmark_table(result: dict) -> list[str]:
+    """A line a system with all tasks, best first; what has not run, and what stands elsewhere."""
+    lines = [
+        "| system | steps | interquartile mean [95 % interval] | mean rank | published score (200k steps) "
+        "| minutes a seed (two cores) | published hours |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for line in result["overall"]:
+        low, high = line["interval"]
+        hours = "" if line["published_hours"] is None else "{} ({})".format(*line["published_hours"])
+        published = "" if line["published_score"] is None else f"{line['published_score']:.2f}"
+        lines.append(
+            f"| `{line['system']}` | {line['env_steps']} | **{line['iqm']:.2f}** [{low:.2f}, {high:.2f}] "
+            f"| {line['mean_rank']:.1f} | {published} | {line['minutes_a_seed']:.1f} | {hours} |"
+        )
+    if result["missing"]:
+        lines += ["", "Not run on all tasks yet: " + ", ".join(f"`{name}`" for name in result["missing"]) + "."]
+    elsewhere = "; ".join(f"{name} ({why})" for name, why in result["elsewhere"].items())
+    return [*lines, "", f"Systems that these tasks do not fit: {elsewhere}."]
+
+
 def results() -> dict[str, dict]:
     """Name -> result, of every finished experiment."""
     paths = sorted(p for p in RESULTS.glob("*.json") if p.name.count(".") == 1)
@@ -67,6 +88,10 @@ def section() -> str:
     result = found["pets"]
     lines = [BEGIN, "", f"{result['claim']} ({result['source']}). {result['setting']}.", "", *pets_table(result), ""]
     lines += ["![PETS](experiments/results/pets.png)", "", "Run it: `python experiments/pets.py`.", ""]
+    if "benchmark" in found:
+        result = found["benchmark"]
+        lines += ["### The 2019 benchmark", "", f"{result['source']}. {result['setting']}.", ""]
+        lines += [*benchmark_table(result), "", "![benchmark](experiments/results/benchmark.png)", ""]
     lines += ["The field's claims, each an experiment of its own (`python experiments/NAME.py`):", ""]
     lines += [*claims_table(found), "", END]
     return "\n".join(lines)

@@ -33,6 +33,25 @@ def test_the_ratio_of_two_groups_and_its_interval():
     np.testing.assert_allclose((high - low) / 2, 1.96 * 3 * np.hypot(1 / 60, 0.1 / 20), rtol=0.15)
 
 
+def test_the_stratified_interval_draws_within_tasks():
+    """Two tasks of equal runs at different levels: nothing varies within a task, so the interval is a point."""
+    assert stats.stratified([np.zeros(4), np.ones(4)], np.mean) == (0.5, 0.5, 0.5)
+    tasks = [np.random.default_rng(i).normal(i, 1, 100) for i in range(2)]
+    value, low, high = stats.stratified(tasks, np.mean)
+    np.testing.assert_allclose(value, 0.5 * (tasks[0].mean() + tasks[1].mean()))
+    np.testing.assert_allclose((high - low) / 2, 1.96 * np.sqrt(1 / 200), rtol=0.2)  # the spread between tasks is no part
+
+
+def test_a_task_counts_the_same_in_a_profile_however_many_runs_it_has():
+    found = stats.performance_profile([np.ones(10), np.zeros(1)], np.asarray([-1.0, 0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(found, [1.0, 0.5, 0.5, 0.0])
+
+
+def test_ranks_share_places_and_skip_what_was_not_run():
+    means = np.asarray([[1.0, 5.0], [2.0, 5.0], [3.0, np.nan]])
+    np.testing.assert_equal(stats.ranks(means), [[3.0, 1.5], [2.0, 1.5], [1.0, np.nan]])
+
+
 def test_bad_values_are_refused():
     with pytest.raises(ValueError, match="values must be finite, got nan"):
         stats.bootstrap(np.asarray([1.0, np.nan]))

@@ -34,6 +34,53 @@ def bootstrap(
     return float(low), float(high)
 
 
+def stratified(
+    tasks: list[np.ndarray],
+    statistic: Callable = interquartile_mean,
+    resamples: int = 2000,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> tuple[float, float, float]:
+    """A statistic of all runs of several tasks, and its interval from runs drawn again within each task.
+
+    Args:
+      tasks: one vector of scores a task, comparable between tasks (normalised); lengths may differ.
+      statistic: ``[N] -> scalar`` of all of them in one vector.
+
+    Returns:
+      The statistic, and the ends of its percentile interval. Source: Agarwal et al. 2021, section 4.1.
+    """
+    tasks = [_clean("tasks", task) for task in tasks]
+    rng = np.random.default_rng(seed)
+    draw = lambda: np.concatenate([task[rng.integers(0, len(task), len(task))] for task in tasks])  # noqa: E731
+    drawn = [statistic(draw()) for _ in range(resamples)]
+    tail = 50 * (1 - confidence)
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return float(statistic(np.concatenate(tasks))), float(low), float(high)
+
+
+def performance_profile(tasks: list[np.ndarray], thresholds: np.ndarray) -> np.ndarray:
+    """The share of runs above each threshold, every task counting the same. Source: Agarwal et al. 2021, section 4.2.
+
+    >>> performance_profile([np.asarray([0.0, 1.0]), np.asarray([0.5])], np.asarray([0.2, 0.8])).tolist()
+    [0.75, 0.25]
+    """
+    tasks = [_clean("tasks", task) for task in tasks]
+    return np.mean([np.mean(task[:, None] > thresholds, axis=0) for task in tasks], axis=0)
+
+
+def ranks(means: np.ndarray) -> np.ndarray:
+    """The rank of each system on each task, 1 the best, equal ones sharing: ``[systems, tasks]``, NaN where not run.
+
+    >>> ranks(np.asarray([[3.0], [1.0], [np.nan], [3.0]]))[:, 0].tolist()
+    [1.5, 3.0, nan, 1.5]
+    """
+    means = np.asarray(means, np.float64)
+    above = np.sum(means[None] > means[:, None], axis=1)
+    equal = np.sum(means[None] == means[:, None], axis=1)
+    return np.where(np.isnan(means), np.nan, above + (equal + 1) / 2)
+
+
 def difference(
     a: np.ndarray, b: np.ndarray, statistic: Callable = np.mean, resamples: int = 5000, seed: int = 0
 ) -> tuple[float, float, float]:
