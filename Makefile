@@ -5,7 +5,7 @@ RUN := $(VENV)/bin
 # Compiling, which is what the tests wait for, uses one core. A file stays together: its tests share compiled parts.
 WORKERS := -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: demo test test-all lint clean
+.PHONY: demo test test-all lint docs clean
 
 demo: $(VENV)/.installed
 	$(RUN)/jmbrl train pets --env gymnax:Pendulum-v1 --steps 2000 --seed 0 --out runs/demo --fresh
@@ -32,6 +32,10 @@ $(VENV)/.installed: $(VENV)/bin/python pyproject.toml
 $(VENV)/.installed-dev: $(VENV)/bin/python pyproject.toml
 	$(RUN)/python -m pip install --quiet --editable ".[dev]"
 	touch $@ $(VENV)/.installed
+
+# Strict: a broken link, a page that no other lists or a docstring that does not parse is an error.
+docs: $(VENV)/.installed-dev
+	$(RUN)/python -m sphinx -q -W --keep-going -b html docs build/site
 
 clean:
 	rm -rf $(VENV) runs build dist .pytest_cache .ruff_cache .hypothesis

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # before jax loads it: see the note in models/gp.py
 
@@ -49,6 +49,8 @@ class Cells:
     A cell is looked up by its name and its settings: changed settings run again.
     """
 
+    seconds: ClassVar[float] = 0.0  # of the cells asked for in this process, when they ran
+
     def __init__(self, name: str, quick: bool, fresh: bool):
         RESULTS.mkdir(exist_ok=True)
         self.path = RESULTS / f"{name}{'.quick' if quick else ''}.cells.json"
@@ -59,12 +61,14 @@ class Cells:
         found = self.cells.get(name)
         if found is not None and found["settings"] == settings:
             print(f"{name}: kept", flush=True)
+            Cells.seconds += found["wall_seconds"]
             return found
         began = time.perf_counter()
         self.cells[name] = {"settings": settings, **compute(), "wall_seconds": round(time.perf_counter() - began, 1)}
         partial = self.path.with_suffix(".tmp")
         partial.write_text(json.dumps(self.cells, indent=1))
         partial.replace(self.path)
+        Cells.seconds += self.cells[name]["wall_seconds"]
         print(f"{name}: {self.cells[name]['wall_seconds']} s", flush=True)
         return self.cells[name]
 
@@ -263,8 +267,10 @@ def bars(rows: list[dict[str, Any]], path: str, ylabel: str, log: bool = False) 
 
 
 def write(name: str, quick: bool, result: dict[str, Any]) -> Path:
-    """``results/NAME.json``, printed as well."""
+    """``results/NAME.json``, printed as well, with the seconds that its cells took."""
     path = RESULTS / f"{name}{'.quick' if quick else ''}.json"
+    if Cells.seconds:
+        result = result | {"wall_seconds": round(Cells.seconds)}
     path.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result["verdict"], indent=1))
     print(path.relative_to(RESULTS.parent.parent))

@@ -78,9 +78,18 @@ def claims_table(found: dict[str, dict]) -> list[str]:
     """A line a claim."""
     lines = ["| experiment | claim | computed verdict |", "|---|---|---|"]
     for name, result in found.items():
-        verdict = "holds" if result["verdict"]["holds"] else "**does not hold**"
-        lines.append(f"| [`{name}`](docs/results.md#{name}) | {result['claim']} | {verdict} |")
+        lines.append(f"| [`{name}`](docs/results.md#{name}) | {result['claim']} | {verdict_words(result)} |")
     return lines
+
+
+def verdict_words(result: dict) -> str:
+    return "holds" if result["verdict"]["holds"] else "**does not hold**"
+
+
+def duration(result: dict) -> str:
+    """How long the cells took on two cores, other programs beside them; nothing where it was not written down."""
+    seconds = result.get("wall_seconds")
+    return "" if seconds is None else f", {max(1, round(seconds / 60))} min on two CPU cores"
 
 
 def section() -> str:
@@ -98,11 +107,16 @@ def section() -> str:
 
 
 def details() -> str:
-    """One section an experiment: claim, setting, every arm, the verdict's numbers, the figure."""
+    """The gallery, a section an experiment: claim, setting, command and time, every arm, the verdict, the figure."""
     lines = ["# Results", "", "Made by `experiments/tables.py` from `experiments/results/*.json`.", ""]
+    lines += ["| experiment | claim | verdict |", "|---|---|---|"]
+    for name, result in results().items():
+        lines.append(f"| [`{name}`](#{name}) | {result['claim']} | {verdict_words(result)} |")
+    lines.append("")
     for name, result in results().items():
         lines += [f"## {name}", "", f"Claim: {result['claim']}. Source: {result['source']}.", ""]
         lines += [f"Setting: {result['setting']}.", ""]
+        lines += [f"Run it: `python experiments/{name}.py`{duration(result)}.", ""]
         rows = [row for row in result["rows"] if "arm" in row]
         if rows:
             lines += ["| setting | arm | metric | value [95 % interval] | seeds |", "|---|---|---|---|---|"]
@@ -113,8 +127,7 @@ def details() -> str:
                 f"| {row['setting']} | {row['arm']} | {row['metric']} | {value:.4g} [{low:.4g}, {high:.4g}] "
                 f"| {row['seeds']} |"
             )
-        verdict = "holds" if result["verdict"]["holds"] else "does not hold"
-        lines += [""] * bool(rows) + [f"Verdict, computed: {verdict}.", ""]
+        lines += [""] * bool(rows) + [f"Verdict, computed: {verdict_words(result)}.", ""]
         lines += [f"- {why}" for why in result["verdict"]["why"].split("; ")]
         lines += ["", f"![{name}](../experiments/results/{name}.png)", ""]
     return "\n".join(lines)

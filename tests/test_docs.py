@@ -50,7 +50,7 @@ def test_a_guide_runs_and_prints_what_it_says(name, least, capsys):
     assert least is None or int(found[1]) >= least
 
 
-@pytest.mark.parametrize("name", ["logged_data", "robot", "changing_worlds", "many_devices"])
+@pytest.mark.parametrize("name", ["tour", "own_parts", "logged_data", "robot", "changing_worlds", "many_devices"])
 def test_a_guide_of_several_programs_runs_and_prints_what_it_says(name, capsys, monkeypatch):
     monkeypatch.setattr("jmbrl.lanes.COMPILER_OPTIONS", {"xla_backend_optimization_level": 0})  # most is compiling
     scope: dict = {"__name__": "example"}

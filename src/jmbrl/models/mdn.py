@@ -50,10 +50,8 @@ def mixture_mlp(
 
     Args:
       components: ``K``, at least 1.
-      spec, hidden, reward, termination, predict_change, absolute, angles, exogenous, forecast, normalize_targets,
-        preprocess, postprocess, activation, weight_decay, learn_logvar_bounds, clip_range: as in ``gaussian_mlp``. The
-        variance's bounds start at a standard deviation of 1.28: targets should not be much wider than that, or be
-        normalised.
+      others: as in ``gaussian_mlp``. The variance's bounds start at a standard deviation of 1.28: targets should not
+        be much wider than that, or be normalised.
 
     Raises:
       ValueError: ``components`` below 1, and what ``gaussian_mlp`` refuses.

@@ -60,9 +60,8 @@ def recurrent(
     Args:
       spec: the environment's; vector observations, any actions.
       memory: entries of the memory. hidden: widths of the prediction's hidden layers.
-      reward, termination, predict_change, absolute, angles, exogenous, forecast, normalize_targets, preprocess,
-        postprocess, activation, learn_logvar_bounds, clip_range: as in ``gaussian_mlp``.
       weight_decay: of the prediction's layers, one number or ``len(hidden) + 1``.
+      others: as in ``gaussian_mlp``.
 
     Returns:
       A ``Model`` with belief ``RecurrentBelief`` for ``models.sequence_trainer``.
