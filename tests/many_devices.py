@@ -37,9 +37,12 @@ def measured(mesh: Mesh | None) -> dict:
         params = jax.jit(fitted)(key)
         program = jax.jit(returns).lower(key, params, actions).compile()
         imagined = program(key, params, actions)
+        batch = jax.jit(lambda key: data.sample(key, log, 16).obs)(key)
+        windows = jax.jit(lambda key: data.sample_sequences(key, log, 8, 4).transition.obs)(key)
     return {
         "fitted": np.asarray(params.weights["layers"][0]["kernel"]).tolist(),
         "imagined": np.asarray(imagined).tolist(),
+        "share": [x.sharding.shard_shape(x.shape)[0] for x in (batch, windows)],
         "flops": program.cost_analysis()["flops"],
     }
 

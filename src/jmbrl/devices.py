@@ -74,7 +74,7 @@ def mesh(seeds: int, sizes: dict[str, int] | None = None) -> Mesh | None:
     if seeds % outer:
         raise ValueError(f"seeds must be a multiple of the {outer} groups of devices that share them, got {seeds}")
     if outer * inner > len(found):
-        raise ValueError(f"mesh needs {outer * inner} devices, there are {len(found)}")
+        raise ValueError(f"mesh needs {outer * inner} devices, there are {len(found)}: give it other sizes")
     if jax.process_count() > 1 and outer * inner != len(found):
         raise ValueError(
             f"mesh must use all {len(found)} devices of the {jax.process_count()} processes, got {outer * inner}: "

@@ -58,6 +58,8 @@ class Programs:
                 "share: start a run of its own for each seed (`jmbrl sweep --set ... --launcher submitit`)"
             )
         self.train = train
+        if train.alone and mesh:
+            raise ValueError(f"mesh has nothing to spread: {train.env.spec.name} with this system runs seed by seed")
         self.mesh = None if train.alone else devices.mesh(len(keys), mesh)
         self.keys = [keys[i : i + 1] for i in range(len(keys))] if train.alone else [devices.place(keys, self.mesh)]
         self.compile_seconds = 0.0

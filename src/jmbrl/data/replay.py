@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmbrl import checks
+from jmbrl import checks, devices
 from jmbrl.types import Array, Discrete, Key, PyTree, Spec, Transition
 
 # With half the rows broken one of 65,000 is still missing after so many draws.
@@ -155,7 +155,8 @@ def sample_starts(key: Key, replay: Replay, batch: int) -> PyTree:
 
 def take(replay: Replay, places: Array) -> Transition:
     """The rows at ``places``, any shape of ``int32`` in ``[0, capacity * num_envs)``: ``row * num_envs + env``."""
-    return jax.tree.map(lambda x: x.reshape(replay.valid.size, *x.shape[2:])[places], replay.data)
+    rows = jax.tree.map(lambda x: x.reshape(replay.valid.size, *x.shape[2:])[places], replay.data)
+    return devices.split(rows, devices.ROW) if places.ndim else rows
 
 
 def sample_places(key: Key, replay: Replay, batch: int) -> Array:

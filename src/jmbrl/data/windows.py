@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jmbrl import checks
+from jmbrl import checks, devices
 from jmbrl.data.replay import Replay
 from jmbrl.types import Array, Key, Sequence
 
@@ -58,7 +58,7 @@ def take_windows(replay: Replay, starts: Array, envs: Array, length: int) -> tup
     rows = (oldest + offset) % replay.capacity
     data = jax.tree.map(lambda x: x[rows, envs[:, None]], replay.data)
     mask = replay.valid[rows, envs[:, None]] & (offset < replay.size)
-    return Sequence(data, replay.is_first[rows, envs[:, None]], mask), rows
+    return devices.split(Sequence(data, replay.is_first[rows, envs[:, None]], mask), devices.ROW), rows
 
 
 def windows_at(replay: Replay, places: Array, length: int) -> Sequence:
