@@ -39,7 +39,9 @@ def test_the_stratified_interval_draws_within_tasks():
     tasks = [np.random.default_rng(i).normal(i, 1, 100) for i in range(2)]
     value, low, high = stats.stratified(tasks, np.mean)
     np.testing.assert_allclose(value, 0.5 * (tasks[0].mean() + tasks[1].mean()))
-    np.testing.assert_allclose((high - low) / 2, 1.96 * np.sqrt(1 / 200), rtol=0.2)  # the spread between tasks is no part
+    np.testing.assert_allclose(
+        (high - low) / 2, 1.96 * np.sqrt(1 / 200), rtol=0.2
+    )  # the spread between tasks is no part
 
 
 def test_a_task_counts_the_same_in_a_profile_however_many_runs_it_has():

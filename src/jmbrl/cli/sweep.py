@@ -1,4 +1,7 @@
-"""``jmbrl sweep``: a grid of settings. Seeds run side by side inside a process, cells in a pool of processes."""
+"""``jmbrl sweep``: a grid of settings.
+
+Seeds and arrays run side by side in one program, cells of ``--set`` in a pool of processes.
+"""
 
 import argparse
 import concurrent.futures
@@ -24,6 +27,9 @@ def add_commands(commands: Any) -> None:
     add_run(sweep)
     sweep.add_argument("--seed", type=int, default=0, help="the first seed (0)")
     sweep.add_argument("--out", required=True, help="directory of the sweep; one run below it for each cell")
+    sweep.add_argument(
+        "--array", action="append", metavar="KEY=A,B,C", help="real numbers inside one program, all at once"
+    )
     sweep.add_argument("--jobs", type=int, default=1, help="processes at a time (1)")
     sweep.add_argument("--launcher", default="local", help="local, or submitit for Slurm (local)")
     sweep.add_argument(
@@ -38,24 +44,47 @@ def sweep_command(arguments: argparse.Namespace) -> int:
 
     checks.integer("jobs", arguments.jobs, low=1)
     checks.choice("launcher", arguments.launcher, ("local", "submitit"))
-    cells = list(grid(arguments.set or []))
+    cells, out = list(grid(arguments.set or [])), Path(arguments.out)
+    arrays = list(grid(arguments.array or []))
+    made = {}
     for cell in cells:  # every mistake shows before the first process starts
-        configs.make(
-            arguments.system,
-            arguments.env,
-            steps=arguments.steps,
-            preset=arguments.preset,
-            settings=[f"{name}={value}" for name, value in cell.items()],
-        )
-    out = Path(arguments.out)
+        for values in arrays:
+            whole = cell | values
+            made[name_of(whole)] = configs.make(
+                arguments.system,
+                arguments.env,
+                steps=arguments.steps,
+                seed=arguments.seed,
+                seeds=arguments.seeds,
+                num_envs=arguments.num_envs,
+                preset=arguments.preset,
+                settings=[f"{name}={value}" for name, value in whole.items()],
+                env_options=configs.parse_options(arguments.env_set),
+            )
     out.mkdir(parents=True, exist_ok=True)
-    jobs = [command_of(arguments, cell, out / name_of(cell)) for cell in cells]
-    launch = _launch_local if arguments.launcher == "local" else _launch_submitit
-    failed = launch(jobs, arguments, out)
-    table = [row_of(cell, out / name_of(cell)) for cell in cells]
+    if arguments.array:
+        failed = _side_by_side(cells, arrays, made, out)
+    else:
+        jobs = [command_of(arguments, cell, out / name_of(cell)) for cell in cells]
+        launch = _launch_local if arguments.launcher == "local" else _launch_submitit
+        failed = launch(jobs, arguments, out)
+    table = [row_of(cell | values, out / name_of(cell | values)) for cell in cells for values in arrays]
     write_json(out / "sweep.json", table)
     print(text_of(table))
     return 1 if failed else 0
+
+
+def _side_by_side(cells: list[Cell], arrays: list[Cell], made: dict[str, dict], out: Path) -> int:
+    """Each cell of ``--set`` is one program of all its arrays; what is finished is left alone."""
+    from jmbrl.cli import sweep_arrays
+
+    for cell in cells:
+        names = [name_of(cell | values) for values in arrays]
+        lanes = [sweep_arrays.cell_of(made[n], v, out / n) for n, v in zip(names, arrays, strict=True)]
+        left = [lane for lane in lanes if not sweep_arrays.finished(lane)]
+        if left:
+            sweep_arrays.train_cells(left)
+    return 0
 
 
 def grid(settings: list[str]) -> Iterator[Cell]:
