@@ -33,7 +33,8 @@ def measured(mesh: Mesh | None) -> dict:
         return rollout.objective(model, params, jnp.ones(2), particles=4).returns(key, actions)[0]
 
     key, actions = jax.random.key(0), jnp.asarray(rng.uniform(-1, 1, (128, 3, 1)), jnp.float32)
-    with jax.set_mesh(mesh) if mesh is not None else contextlib.nullcontext():
+    enter = getattr(jax, "set_mesh", None) or jax.sharding.use_mesh  # which JAX 0.7 has instead
+    with enter(mesh) if mesh is not None else contextlib.nullcontext():
         params = jax.jit(fitted)(key)
         program = jax.jit(returns).lower(key, params, actions).compile()
         imagined = program(key, params, actions)
