@@ -38,12 +38,13 @@ def measured(mesh: Mesh | None) -> dict:
         params = jax.jit(fitted)(key)
         program = jax.jit(returns).lower(key, params, actions).compile()
         imagined = program(key, params, actions)
-        batch = jax.jit(lambda key: data.sample(key, log, 16).obs)(key)
-        windows = jax.jit(lambda key: data.sample_sequences(key, log, 8, 4).transition.obs)(key)
+        wide = jnp.ones((2, 256))
+        batch = jax.jit(lambda key: data.sample(key, log, 16).obs @ wide).lower(key).compile()
+        windows = jax.jit(lambda key: data.sample_sequences(key, log, 8, 4).transition.obs @ wide).lower(key).compile()
     return {
         "fitted": np.asarray(params.weights["layers"][0]["kernel"]).tolist(),
         "imagined": np.asarray(imagined).tolist(),
-        "share": [x.sharding.shard_shape(x.shape)[0] for x in (batch, windows)],
+        "batches": [program.cost_analysis()["flops"] for program in (batch, windows)],
         "flops": program.cost_analysis()["flops"],
     }
 

@@ -7,6 +7,7 @@ from jmbrl import checks, models
 from jmbrl.agents.bptt import BPTTConfig, climber, learner_of, world_in
 from jmbrl.agents.off_policy import summary
 from jmbrl.agents.system import System
+from jmbrl.envs.wrappers import vector_size
 from jmbrl.learners import BPTTState
 from jmbrl.types import Agent, Array, Ascent, Env, Key, PyTree, Transition
 
@@ -22,10 +23,11 @@ def analytic(env: Env, config: BPTTConfig = DEFAULTS) -> Agent:
     environment's: a bound, not a competitor.
 
     Raises:
-      ValueError: an environment on the host, or one that says why it has no derivative.
+      ValueError: an environment on the host, one that says why it has no derivative, or one of pictures.
     """
     if env.no_gradient:
         raise ValueError(f"analytic needs a differentiable environment; {env.spec.name}: {env.no_gradient}")
+    vector_size("analytic", env.spec)
     model = models.simulator(env)
     learner = climber(env.spec, model, config)
     updates, batch = checks.integer("updates", config.updates, 1), checks.integer("batch_size", config.batch_size, 1)

@@ -53,7 +53,7 @@ def dreamer_v1(env: Env, config: DreamerV1Config = DreamerV1Config()) -> Agent:
 
     Deviations from the code: an imagined reward belongs to the step that earned it (there: to the state it was earned
     in, so that returns begin one step late); rewards are normalised by the data for the model's head; rewards and
-    values begin at exactly 0; vectors are seen through a symmetric logarithm.
+    values begin at exactly 0; vectors are normalised by the data.
     """
     model = models.rssm(
         env.spec,

@@ -51,7 +51,7 @@ class PlaNetConfig:
 
 
 def planet(env: Env, config: PlaNetConfig = PlaNetConfig()) -> Agent:
-    """CEM through a Gaussian latent model that filters images or vectors. Continuous actions.
+    """CEM through a Gaussian latent model that filters images or vectors.
 
     Deviations from the code: rewards are normalised by the data for the model's head; vectors are normalised by the
     data; images keep their eight bits.

@@ -134,7 +134,10 @@ def behaviour(
     for name, x in (("gamma", gamma), ("lam", lam), ("dynamics", dynamics), ("slow_rate", slow_rate)):
         checks.number(name, x, 0.0, 1.0)
     if dynamics > 0 and not continuous:
-        raise ValueError(f"dynamics must be 0 for discrete actions, which have no derivative, got {dynamics}")
+        raise ValueError(
+            f"dynamics must be 0 for discrete actions, which have no derivative, got {dynamics}; "
+            "of the Dreamers v2 and v3 take them"
+        )
     needs_slow = slow_target or slow_weight > 0
     body = {"units": units, "norm": norm, "activation": activation}
     network = actor_network(action, features, policy=policy, layers=layers, scale=actor_scale, **body)
