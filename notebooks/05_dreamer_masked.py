@@ -25,7 +25,7 @@ from jmbrl import agents, dreaming, envs, rollout, runner
 from jmbrl.train import make_train
 
 QUICK = bool(os.environ.get("JMBRL_QUICK"))  # a run of seconds that shows how, not how well
-STEPS, EPISODES = (400, 4) if QUICK else (12_000, 32)
+STEPS, EPISODES = (384, 4) if QUICK else (12_000, 32)
 plt.rcParams["figure.constrained_layout.use"] = True
 
 # %% [markdown]

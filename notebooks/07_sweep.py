@@ -110,6 +110,8 @@ if not QUICK:
 #
 # ## What cannot be an array: the command
 #
+# (What can be one, the command does in one program, too: `--array alpha=0.1,0.5 --array epsilon=0,0.1`.)
+#
 # `planning_steps` is the length of a loop. `jmbrl sweep` runs the grid of `--set` values, each cell in a process of its
 # own (`--jobs` at a time, or on Slurm), seeds side by side in each. A finished cell is not run again. Here on the maze
 # of chapter 8.

@@ -8,11 +8,13 @@ save and restore together, in a directory that all can see; the first holds the 
 
 import contextlib
 import json
+import logging
 import os
 import shutil
 import socket
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -68,10 +70,11 @@ class Checkpoints:
             create=not read_only,
         )
         try:
-            # The handler is named so that metadata can be read before the first save, without a warning.
-            self._manager = ocp.CheckpointManager(
-                self.directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
-            )
+            with _without_warnings("absl"):  # where orbax tells its own options
+                # The handler is named so that metadata can be read before the first save, without a warning.
+                self._manager = ocp.CheckpointManager(
+                    self.directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
+                )
         except BaseException:
             self._unlock()
             raise
@@ -302,6 +305,17 @@ def _abstract(leaf: Any) -> jax.ShapeDtypeStruct:
 
 def _kind(leaf: Any) -> str:
     return f"{leaf.dtype}{list(leaf.shape)}"
+
+
+@contextlib.contextmanager
+def _without_warnings(name: str) -> Iterator[None]:
+    logger = logging.getLogger(name)
+    level = logger.level
+    logger.setLevel(max(level, logging.ERROR))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _short(error: Exception) -> str:

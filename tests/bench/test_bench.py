@@ -118,7 +118,7 @@ def test_the_peak_does_not_fall():
 
 
 def test_refuses_what_it_does_not_know():
-    with pytest.raises(ValueError, match=r"name must be one of planning, .*dreamer, bptt, search; got 'speed'"):
+    with pytest.raises(ValueError, match=r"name must be one of planning, .*dreamer, bptt, search, scale; got 'speed'"):
         list(bench.run("speed"))
     with pytest.raises(ValueError, match="preset must be one of cartpole, halfcheetah"):
         list(bench.run("planning", preset="ant"))
