@@ -149,8 +149,8 @@ def verdict(lines: list[dict[str, Any]], missing: list[str]) -> dict[str, Any]:
         (low > 0, f"rank correlation of {len(both)} systems: {value:.2f} [{low:.2f}, {high:.2f}]: {_yes(low > 0)}"),
         (
             control[0] <= 0,
-            f"control, should include 0: shuffled {dealt:.2f} [{control[0]:.2f}, {control[1]:.2f}]: "
-            f"{_yes(control[0] > 0)}",
+            f"control, should not: the published scores shuffled, {dealt:.2f} "
+            f"[{control[0]:.2f}, {control[1]:.2f}], above 0: {_yes(control[0] > 0)}",
         ),
         (not missing, absent),
     ]
