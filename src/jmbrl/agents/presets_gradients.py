@@ -18,6 +18,16 @@ GRADIENT_PRESETS["bptt"] = {
     "cartpole_swingup": {"horizon": 25, "fit_every": 200},
     "svg_h_pendulum": {**_SVG_H, "reward_scale": 0.1},
     "svg_h_cartpole_swingup": _SVG_H,
+    # The model and the phases of SVG(1)'s, so that the two differ by what they climb.
+    "wang": {
+        "members": 3,
+        "hidden": (64, 64),
+        "epochs": 20,
+        "stochastic": True,
+        "fit_every": 1_000,
+        "warmup": 1_000,
+        "capacity": 20_000,
+    },
 }
 # The true derivative of most of an episode leads nowhere (two pilots of the pendulum stayed at -1,150); cut after 20
 # steps, which is not the derivative of that return any more, it solves the task in 600 updates.
